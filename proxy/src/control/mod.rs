@@ -1,0 +1,1 @@
+//! Control data: workspaces, keys and signing keys.

@@ -1,0 +1,40 @@
+//! Named limits with their units. What an operator may want to change is in the configuration instead; these are the
+//! bounds that keep memory and time finite whatever a peer sends.
+
+use std::time::Duration;
+
+/// The longest startup packet, in bytes, its length word included (Postgres: MAX_STARTUP_PACKET_LENGTH).
+pub const STARTUP_PACKET_BYTES_MAX: usize = 10_000;
+
+/// The longest message a client may send before it is authenticated, in bytes (Postgres: PG_MAX_AUTH_TOKEN_LENGTH).
+pub const AUTH_MESSAGE_BYTES_MAX: usize = 65_535;
+
+/// The longest message of the protocol, in bytes, its length word included (Postgres: PQ_LARGE_MESSAGE_LIMIT).
+pub const MESSAGE_BYTES_MAX: usize = 0x3fff_ffff;
+
+/// How long a client may take from connecting to being authenticated (Postgres' authentication_timeout is 60 s).
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A Query or Parse up to this many bytes is opened and understood; a longer one is streamed and pins its client.
+pub const OPENED_MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// How many bytes of an unfinished cycle (messages up to a Sync) are gathered before a server connection is taken.
+pub const GATHERED_BYTES_MAX: usize = 16 * 1024;
+
+/// How many bytes are read from a socket at once. One buffer of this size serves all connections of a core.
+pub const READ_BYTES: usize = 64 * 1024;
+
+/// How many statements one client may have prepared.
+pub const CLIENT_STATEMENTS_MAX: usize = 4096;
+
+/// How many shared statement bodies one server connection keeps prepared.
+pub const BACKEND_STATEMENTS_MAX: usize = 256;
+
+/// The life of a sealed context, by the database's clock.
+pub const SEAL_LIFE: Duration = Duration::from_secs(3600);
+
+/// How long a cancel request may take to reach Postgres and be followed to the end of its connection.
+pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long `DISCARD ALL` may take before the server connection is closed instead.
+pub const CLEAR_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,10 @@
+//! The words everybody uses: ids, the clock, faults and named limits. It knows nothing of Postgres' protocol, of
+//! sockets or of tasks.
+
+pub mod clock;
+pub mod fault;
+pub mod ids;
+pub mod limits;
+
+pub use fault::{Fault, Origin, SqlState};
+pub use ids::{KeyId, KeyKind, WorkspaceId};

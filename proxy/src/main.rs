@@ -1,0 +1,3 @@
+//! The `pgcordon` program: everything is in the library.
+
+fn main() {}

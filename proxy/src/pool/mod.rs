@@ -1,0 +1,1 @@
+//! Server connections: who holds them, who waits.

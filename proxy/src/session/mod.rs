@@ -1,0 +1,1 @@
+//! One client's life as a pure machine.

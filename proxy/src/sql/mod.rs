@@ -1,0 +1,1 @@
+//! What a statement is and what it may leave behind.

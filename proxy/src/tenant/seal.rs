@@ -1,0 +1,91 @@
+//! The seal: what the database function `cordon.workspace_id()` recomputes. Its text is `EXPIRY.HEX`, where HEX is the
+//! HMAC-SHA-256 (RFC 2104) of `WORKSPACE|BACKEND PID|EXPIRY` and EXPIRY is in seconds since the epoch by the *database's* clock.
+
+use std::fmt;
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::domain::WorkspaceId;
+use crate::domain::limits::SEAL_LIFE;
+
+/// A key under which seals are made. The proxy makes new seals with the newest; the database accepts two.
+#[derive(Clone)]
+pub struct SigningKey {
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl SigningKey {
+    /// Wraps the bytes of `cordon.signing_key`.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes: Zeroizing::new(bytes) }
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("SigningKey(…)")
+    }
+}
+
+/// A sealed context for one workspace on one backend.
+pub struct Seal {
+    text: String,
+    expires_at: i64,
+}
+
+impl Seal {
+    /// Seals `workspace` for the backend with process id `pid`, for [`SEAL_LIFE`] from `database_now` (seconds since the
+    /// epoch by the database's clock).
+    pub fn new(key: &SigningKey, workspace: WorkspaceId, pid: i32, database_now: i64) -> Self {
+        let life = i64::try_from(SEAL_LIFE.as_secs()).unwrap_or(0);
+        let expires_at = database_now.saturating_add(life);
+        let text = match Hmac::<Sha256>::new_from_slice(&key.bytes) {
+            Ok(mut mac) => {
+                mac.update(format!("{workspace}|{pid}|{expires_at}").as_bytes());
+                format!("{expires_at}.{}", hex(&mac.finalize().into_bytes()))
+            }
+            // HMAC takes a key of any length; without one the seal is empty, which the database refuses.
+            Err(_) => String::new(),
+        };
+        Self { text, expires_at }
+    }
+
+    /// The value of `app.workspace_seal`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Seconds since the epoch, by the database's clock, after which the database refuses the seal.
+    pub const fn expires_at(&self) -> i64 {
+        self.expires_at
+    }
+}
+
+impl fmt::Debug for Seal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Seal(expires {})", self.expires_at)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)] as char, DIGITS[usize::from(byte & 15)] as char]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_is_the_documented_hmac() {
+        let key = SigningKey::new(vec![7; 32]);
+        let workspace: WorkspaceId = "00000000-0000-0000-0000-00000000000a".parse().expect("a uuid");
+        let seal = Seal::new(&key, workspace, 42, 1000);
+        assert_eq!(seal.expires_at(), 4600);
+        let (expiry, hex) = seal.as_str().split_once('.').expect("two parts");
+        assert_eq!((expiry, hex.len()), ("4600", 64));
+        assert_ne!(seal.as_str(), Seal::new(&key, workspace, 43, 1000).as_str());
+    }
+}

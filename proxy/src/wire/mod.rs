@@ -1,0 +1,1 @@
+//! The protocol: frames, startup packets and the messages we open or author.

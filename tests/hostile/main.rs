@@ -1,0 +1,1 @@
+//! The attack corpus, a file per family.

@@ -12,6 +12,8 @@ mod expect;
 mod idle;
 mod server;
 mod statements;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -75,6 +77,15 @@ pub enum Leaving {
     Busy,
 }
 
+/// What a server reported while a session was being greeted.
+#[derive(Debug, Default)]
+pub struct Reported {
+    /// Names and values of ParameterStatus messages, in order; a later one replaces an earlier one.
+    pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// A setting that Postgres refused, with its own error.
+    pub refused: Option<Fault>,
+}
+
 /// One client's session.
 pub struct Session {
     id: SessionId,
@@ -110,8 +121,8 @@ pub struct Session {
     reopening: bool,
     /// The server sent an error that ends the connection.
     fatal: bool,
-    /// Parameters the server reported while the session was being opened.
-    reported: Option<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    /// What the server reports while the session is being greeted.
+    reported: Option<Reported>,
 }
 
 impl Session {
@@ -221,15 +232,19 @@ impl Session {
         backend.sealed(core.now.saturating_add(half_life));
     }
 
-    /// Opens the session on a server connection without a statement of the client: what comes back are the parameters
-    /// the client is greeted with, by [`Session::take_reported`].
+    /// Opens the session on a server connection without a statement of the client, to learn by
+    /// [`Session::take_reported`] what the client is greeted with. The server reports only what changes, so whatever
+    /// another client of the workspace had is taken back first.
     pub fn greet(&mut self, backend: &mut BackendState, must_bind: bool, core: &Core<'_>, lanes: &mut Lanes) {
-        self.reported = Some(Vec::new());
+        self.reported = Some(Reported::default());
+        self.settings = Settings::none();
         self.attach(backend, must_bind, core, lanes);
+        self.settings = self.startup.clone();
+        self.open_context(&[], backend, core, lanes);
     }
 
     /// What the server reported since [`Session::greet`].
-    pub fn take_reported(&mut self) -> Vec<(Box<[u8]>, Box<[u8]>)> {
+    pub fn take_reported(&mut self) -> Reported {
         self.reported.take().unwrap_or_default()
     }
 

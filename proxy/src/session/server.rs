@@ -4,6 +4,7 @@
 use crate::backend::BackendState;
 use crate::domain::limits::OPENED_MESSAGE_BYTES_MAX;
 use crate::domain::{Fault, Origin, SqlState};
+use crate::wire::frame::HEAD;
 use crate::wire::{Frame, open};
 
 use super::expect::{Expect, Injected, Parsed};
@@ -95,7 +96,10 @@ impl Session {
             (b'D' | b'H' | b'd' | b'c', Expect::Query | Expect::Execute) => Ok(Fate::Relay),
             (b'T' | b'C' | b'I', Expect::Query) => Ok(Fate::Relay),
             (b'G', Expect::Query | Expect::Execute) => {
+                let extended = *head == Expect::Execute;
                 self.copying_in = self.expects.copy_begins();
+                // The Sync that the client sent with its Execute is read by nobody: another one must come.
+                self.in_cycle |= extended && self.copying_in;
                 Ok(Fate::Relay)
             }
             (b'C' | b'I' | b's', Expect::Execute) => {
@@ -132,6 +136,11 @@ impl Session {
             return Fate::Relay;
         }
         match self.expects.head() {
+            Some(Expect::Injected(Injected::Setting)) if self.reported.is_some() => {
+                self.setting_refused(seen);
+                backend.soil();
+                Fate::Swallow
+            }
             Some(Expect::Injected(Injected::Setting | Injected::Seal)) => Fate::Unbound,
             Some(Expect::Injected(Injected::ReadBack(_))) => {
                 backend.soil();
@@ -154,9 +163,16 @@ impl Session {
             return Fate::Relay;
         }
         if let (Some(reported), Ok((name, value))) = (&mut self.reported, open::parameter_status(seen)) {
-            reported.push((name.into(), value.into()));
+            reported.parameters.push((name.into(), value.into()));
         }
         Fate::Swallow
+    }
+
+    fn setting_refused(&mut self, seen: &[u8]) {
+        if let Some(reported) = &mut self.reported {
+            let body = bytes::Bytes::copy_from_slice(&seen[HEAD..]);
+            reported.refused.get_or_insert_with(|| unbound(seen).verbatim(body));
+        }
     }
 
     fn function_result(&mut self, seen: &[u8], backend: &mut BackendState) -> Result<Fate, Fault> {

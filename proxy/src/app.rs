@@ -5,36 +5,243 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use crate::auth::MockSecret;
+use crate::admin::http::{self, Http};
+use crate::auth::{Directory, MockSecret};
 use crate::config::Settings;
-use crate::control::Control;
-use crate::domain::clock;
-use crate::pool::{Pools, PoolsShared};
+use crate::control::{Control, Snapshot};
+use crate::domain::{KeyId, clock};
+use crate::metrics::CoreCounters;
+use crate::metrics::exporter::Exporter;
 use crate::pool::upstream::Upstream;
+use crate::pool::{Pools, PoolsShared};
 use crate::serve::accept::{self, CoreQueue, core_door};
 use crate::serve::core::{CoreContext, Shared};
 use crate::serve::registry::{Order, Registry};
-use crate::tls::Acceptor;
 
 /// How often sessions are looked through for keys that have expired.
 const EXPIRY_SWEEP: Duration = Duration::from_secs(1);
 /// How often a stopping proxy looks whether its clients are gone.
-const DRAIN_POLL: Duration = Duration::from_millis(20);
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// How long clients that were told to leave at once are waited for.
+const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// How far a proxy is on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Clients are let in.
+    Serving,
+    /// Nobody is let in; those who are in may end their transactions.
+    Stopping,
+    /// Everybody was told to leave.
+    Over,
+}
 
 /// A proxy that accepts connections.
 pub struct Running {
     address: SocketAddr,
     http: Option<SocketAddr>,
     registry: Arc<Registry>,
-    stop: watch::Sender<bool>,
-    threads: Vec<JoinHandle<()>>,
+    phase: watch::Sender<Phase>,
+    cores: Vec<JoinHandle<()>>,
+    control: Option<Runtime>,
+}
+
+/// Starts a proxy, and returns when it accepts connections. Blocks until then.
+///
+/// # Errors
+/// A port in use, Postgres unreachable, control data missing.
+pub fn start(settings: Settings) -> anyhow::Result<Running> {
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("pgcordon-control")
+        .enable_all()
+        .build()
+        .context("the control thread can't be started")?;
+    let (phase, watched) = watch::channel(Phase::Serving);
+    let listener = control.block_on(bind(&settings.server.listen))?;
+    let address = listener.local_addr()?;
+    let data = control.block_on(async { Control::start(settings.control_target()?).await.map_err(anyhow::Error::from) });
+    let data = data.context("the control data can't be loaded")?;
+    let (shared, pools) = shared(&settings, &data)?;
+    let counters: Vec<Arc<CoreCounters>> = (0..core_count(&settings)).map(|_| Arc::default()).collect();
+
+    let mut doors = Vec::with_capacity(counters.len());
+    let mut cores = Vec::with_capacity(counters.len());
+    let mut revocations = Vec::with_capacity(counters.len());
+    for (number, counters) in counters.iter().enumerate() {
+        let (door, queue) = core_door();
+        let (revoke, revoked) = tokio::sync::mpsc::channel(64);
+        let core = Core { number, shared: shared.clone(), pools: pools.clone(), counters: counters.clone(), queue, revoked };
+        let watched = watched.clone();
+        let thread = std::thread::Builder::new().name(format!("pgcordon-core-{number}"));
+        cores.push(thread.spawn(move || core.run(watched)).context("a core's thread can't be started")?);
+        doors.push(door);
+        revocations.push(revoke);
+    }
+
+    let ready = watched.clone();
+    let is_ready = Box::new(move || *ready.borrow() == Phase::Serving);
+    let http = Http { token: settings.http.token.clone(), exporter: Exporter::new(counters, pools), is_ready };
+    let http = control.block_on(serve_http(&settings.http.listen, http))?;
+    control.spawn(watch_keys(data, shared.clone(), revocations, watched.clone()));
+    control.spawn(until(watched, Phase::Stopping, accept::accept(listener, doors, settings.server.connections_max)));
+    tracing::info!(%address, "accepting connections");
+    Ok(Running { address, http, registry: shared.registry.clone(), phase, cores, control: Some(control) })
+}
+
+impl Running {
+    /// Where clients connect.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where HTTP is served, if it is.
+    pub const fn http_address(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Stops: nobody is let in, open transactions may end within `grace`, then everybody is told 57P01. Blocks.
+    pub fn stop(mut self, grace: Duration) {
+        let _ = self.phase.send(Phase::Stopping);
+        self.wait_for_clients(Order::Drain, grace);
+        self.wait_for_clients(Order::Stop, FAREWELL);
+        let _ = self.phase.send(Phase::Over);
+        for core in self.cores.drain(..) {
+            let _ = core.join();
+        }
+        if let Some(control) = self.control.take() {
+            control.shutdown_timeout(Duration::from_millis(200));
+        }
+    }
+
+    fn wait_for_clients(&self, order: Order, bound: Duration) {
+        self.registry.order(order, |_| true);
+        let deadline = clock::now() + bound;
+        while !self.registry.is_empty() && clock::now() < deadline {
+            std::thread::sleep(DRAIN_POLL);
+            self.registry.order(order, |_| true);
+        }
+    }
+}
+
+async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
+}
+
+fn core_count(settings: &Settings) -> usize {
+    match settings.server.cores {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        cores => cores,
+    }
+}
+
+fn shared(settings: &Settings, data: &Control) -> anyhow::Result<(Arc<Shared>, Arc<PoolsShared>)> {
+    let upstream = Arc::new(Upstream::new(settings.target().map_err(|mistake| anyhow::anyhow!("{mistake}"))?));
+    let pools = PoolsShared::new(upstream.clone(), settings.pool.clone(), core_count(settings));
+    let shared = Shared {
+        snapshot: data.snapshot.clone(),
+        registry: Arc::default(),
+        bodies: crate::backend::Bodies::default(),
+        names: settings.context_names(),
+        upstream,
+        tls: settings.acceptor().map_err(|mistake| anyhow::anyhow!("{mistake}"))?,
+        auth: settings.auth.clone(),
+        mock_secret: MockSecret::random(),
+        databases: settings.upstream.databases.clone(),
+    };
+    Ok((Arc::new(shared), pools))
+}
+
+async fn serve_http(address: &str, state: Http) -> anyhow::Result<Option<SocketAddr>> {
+    if address.is_empty() {
+        return Ok(None);
+    }
+    let listener = bind(address).await?;
+    let bound = listener.local_addr()?;
+    tokio::spawn(async move {
+        if let Err(error) = http::serve(listener, Arc::new(state)).await {
+            tracing::error!(%error, "HTTP ended");
+        }
+    });
+    Ok(Some(bound))
+}
+
+/// Ends the sessions of keys that are no longer good, and has every server connection closed that carried their workspace.
+async fn watch_keys(
+    data: Control,
+    shared: Arc<Shared>,
+    revocations: Vec<tokio::sync::mpsc::Sender<crate::domain::WorkspaceId>>,
+    watched: watch::Receiver<Phase>,
+) {
+    let mut changed = data.changed.clone();
+    let mut sweep = tokio::time::interval(EXPIRY_SWEEP);
+    while *watched.borrow() == Phase::Serving {
+        tokio::select! {
+            change = changed.changed() => if change.is_err() { return },
+            _ = sweep.tick() => {}
+        }
+        let (before, now) = (changed.borrow_and_update().clone(), shared.snapshot.load_full());
+        let usable = |key_id: &KeyId| now.key(key_id.as_str()).is_some_and(|key| key.is_usable(clock::unix_seconds()));
+        shared.registry.order(Order::Revoked, |slot| !usable(&slot.key_id));
+        for workspace in revoked(before.as_deref(), &now) {
+            for core in &revocations {
+                let _ = core.send(workspace).await;
+            }
+        }
+    }
+}
+
+fn revoked(before: Option<&Snapshot>, now: &Snapshot) -> Vec<crate::domain::WorkspaceId> {
+    before.map(|before| before.revoked_by(now)).unwrap_or_default()
+}
+
+async fn until(mut watched: watch::Receiver<Phase>, phase: Phase, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = task => {}
+        _ = watched.wait_for(|now| *now >= phase) => {}
+    }
+}
+
+/// What one core's thread is given.
+struct Core {
+    number: usize,
+    shared: Arc<Shared>,
+    pools: Arc<PoolsShared>,
+    counters: Arc<CoreCounters>,
+    queue: CoreQueue,
+    revoked: tokio::sync::mpsc::Receiver<crate::domain::WorkspaceId>,
+}
+
+impl Core {
+    /// Serves this core's clients until the proxy's end.
+    fn run(self, watched: watch::Receiver<Phase>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!(%error, "a core's runtime can't be started"),
+        };
+        LocalSet::new().block_on(&runtime, async move {
+            let core = CoreContext::new(self.shared, Pools::new(self.pools, self.number), self.counters);
+            let tended = core.clone();
+            tokio::task::spawn_local(async move { tended.pools.tend().await });
+            tokio::task::spawn_local(pass_revocations(core.clone(), self.revoked));
+            accept::serve(core, self.queue).await;
+            // The door is shut. The clients that are left end by the orders they are given.
+            until(watched, Phase::Over, std::future::pending()).await;
+        });
+    }
+}
+
+async fn pass_revocations(core: std::rc::Rc<CoreContext>, mut revoked: tokio::sync::mpsc::Receiver<crate::domain::WorkspaceId>) {
+    while let Some(workspace) = revoked.recv().await {
+        core.pools.revoked(workspace);
+    }
 }

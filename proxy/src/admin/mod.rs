@@ -1,1 +1,3 @@
-//! HTTP for operators.
+//! What operators talk to.
+
+pub mod http;

@@ -1,1 +1,306 @@
-//! The configuration.
+//! The configuration: nests each room's settings. `config/pgcordon.toml` documents every key; a test keeps it complete.
+
+pub mod load;
+pub mod secret;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::auth;
+use crate::control::{ControlTarget, RoleNames};
+use crate::pool;
+use crate::pool::upstream::{Address, Approved, Target};
+use crate::tenant::ContextNames;
+use crate::tls::{Acceptor, Connector, Mode};
+
+pub use load::Mistake;
+pub use secret::Secret;
+
+/// Keys whose values may come from a file, as `KEY_file`.
+const SECRETS: [&str; 3] = ["token", "admin_url", "password"];
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Where clients connect.
+    pub server: Server,
+    /// TLS towards clients.
+    pub tls: Tls,
+    /// How clients prove their secrets.
+    pub auth: auth::Settings,
+    /// The Postgres behind the proxy.
+    pub upstream: Upstream,
+    /// Server connections.
+    pub pool: pool::Settings,
+    /// The settings that carry the workspace.
+    pub context: Context,
+    /// HTTP for operators.
+    pub http: Http,
+    /// Logs.
+    pub log: Log,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Server {
+    /// Address and port for clients.
+    pub listen: String,
+    /// Client connections at most, authenticated or not.
+    pub connections_max: usize,
+    /// Threads that serve clients; 0 is one for each processor.
+    pub cores: usize,
+    /// How long a stopping proxy waits for open transactions, in milliseconds.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:6432".to_owned(), connections_max: 10_000, cores: 0, drain_timeout_ms: 30_000 }
+    }
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Tls {
+    /// PEM file with the certificate chain. With none, clients are told that TLS isn't offered.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the private key.
+    pub key: Option<PathBuf>,
+}
+
+/// `[upstream]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Upstream {
+    /// A host name, an address, or the directory of a Unix socket.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// TLS towards Postgres: disable, require, verify-ca or verify-full.
+    pub tls: Mode,
+    /// PEM file with the authorities that are trusted for it.
+    pub tls_root: Option<PathBuf>,
+    /// The bound on opening one server connection, in milliseconds.
+    pub connect_timeout_ms: u64,
+    /// The databases that workspace keys may use. The first is what a client gets that names none.
+    pub databases: Vec<String>,
+    /// The database with the schema `cordon`; the first of `databases` if empty.
+    pub control_database: String,
+    /// An administrator's URL, for `migrate`, `protect`, `harden` and `check` only. The proxy never uses it.
+    pub admin_url: Secret,
+    /// The upstream roles.
+    pub roles: RoleNames,
+    /// Passwords by role. A role without one authenticates by peer, certificate or trust.
+    pub passwords: BTreeMap<String, Secret>,
+    /// Settings that a role may have of its own (`ALTER ROLE … SET`): role, setting, value. Any other closes the connection.
+    pub approved_role_settings: Approved,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 5432,
+            tls: Mode::Disable,
+            tls_root: None,
+            connect_timeout_ms: 10_000,
+            databases: vec!["app".to_owned()],
+            control_database: String::new(),
+            admin_url: Secret::default(),
+            roles: RoleNames::default(),
+            passwords: BTreeMap::new(),
+            approved_role_settings: Approved::default(),
+        }
+    }
+}
+
+/// `[context]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Context {
+    /// The setting with the plain uuid.
+    pub workspace_setting: String,
+    /// The setting with the seal.
+    pub seal_setting: String,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        let names = ContextNames::default();
+        Self { workspace_setting: names.workspace.into(), seal_setting: names.seal.into() }
+    }
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Http {
+    /// Address and port; empty for none.
+    pub listen: String,
+    /// The bearer token of the API.
+    pub token: Secret,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:6433".to_owned(), token: Secret::default() }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// What is logged, as tracing's directives.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Settings {
+    /// The names of the context's settings.
+    pub fn context_names(&self) -> ContextNames {
+        ContextNames {
+            workspace: self.context.workspace_setting.as_str().into(),
+            seal: self.context.seal_setting.as_str().into(),
+        }
+    }
+
+    /// Where Postgres is.
+    pub fn address(&self) -> Address {
+        let Upstream { host, port, .. } = &self.upstream;
+        if host.starts_with('/') {
+            Address::Unix { directory: PathBuf::from(host), port: *port }
+        } else {
+            Address::Tcp { host: host.clone(), port: *port }
+        }
+    }
+
+    /// TLS for clients.
+    ///
+    /// # Errors
+    /// A file that is missing, unreadable, or not what it should be.
+    pub fn acceptor(&self) -> Result<Option<Acceptor>, Mistake> {
+        match (&self.tls.certificate, &self.tls.key) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => {
+                Acceptor::from_files(certificate, key).map(Some).map_err(|error| Mistake::new("tls", error.to_string()))
+            }
+            (Some(_), None) => Err(Mistake::new("tls.key", "must be given with tls.certificate")),
+            (None, Some(_)) => Err(Mistake::new("tls.certificate", "must be given with tls.key")),
+        }
+    }
+
+    /// TLS towards Postgres.
+    ///
+    /// # Errors
+    /// An unknown mode, or a root file that is missing or unreadable.
+    pub fn connector(&self) -> Result<Option<Connector>, Mistake> {
+        Connector::new(self.upstream.tls, self.upstream.tls_root.as_deref()).map_err(|error| Mistake::new("upstream.tls_root", error.to_string()))
+    }
+
+    /// How tenants' server connections are made.
+    ///
+    /// # Errors
+    /// As [`Settings::connector`].
+    pub fn target(&self) -> Result<Target, Mistake> {
+        let mut target = Target::new(self.address());
+        target.tls = self.connector()?;
+        target.connect_timeout = Duration::from_millis(self.upstream.connect_timeout_ms);
+        for (role, password) in &self.upstream.passwords {
+            target.passwords.insert(role, password.expose());
+        }
+        target.startup.workspace_setting.clone_from(&self.context.workspace_setting);
+        target.startup.seal_setting.clone_from(&self.context.seal_setting);
+        target.approved.clone_from(&self.upstream.approved_role_settings);
+        Ok(target)
+    }
+
+    /// How the proxy reaches its control data.
+    ///
+    /// # Errors
+    /// As [`Settings::connector`].
+    pub fn control_target(&self) -> Result<ControlTarget, Mistake> {
+        let mut config = tokio_postgres::Config::new();
+        match self.address() {
+            Address::Tcp { host, port } => config.host(host).port(port),
+            Address::Unix { directory, port } => config.host_path(directory).port(port),
+        };
+        let control = &self.upstream.roles.control;
+        config.user(control).dbname(self.control_database()).application_name("pgcordon");
+        config.connect_timeout(Duration::from_millis(self.upstream.connect_timeout_ms));
+        if let Some(password) = self.upstream.passwords.get(control) {
+            config.password(password.expose());
+        }
+        let connector = self.connector()?;
+        if connector.is_some() {
+            config.ssl_mode(tokio_postgres::config::SslMode::Require);
+        }
+        Ok(ControlTarget { config, tls: connector.map(|connector| connector.config()), roles: self.upstream.roles.clone() })
+    }
+
+    /// The database with the schema `cordon`.
+    pub fn control_database(&self) -> &str {
+        let first = self.upstream.databases.first().map_or("", String::as_str);
+        if self.upstream.control_database.is_empty() { first } else { &self.upstream.control_database }
+    }
+
+    /// Looks for what is wrong although it reads well.
+    fn check(&self, mistakes: &mut Vec<Mistake>) {
+        let mut want = |right: bool, key: &str, what: &str| {
+            if !right {
+                mistakes.push(Mistake::new(key, what));
+            }
+        };
+        want((1..=10_000).contains(&self.pool.size), "pool.size", "must be from 1 to 10000");
+        want(self.pool.workspace_max != 1, "pool.workspace_max", "must be 0, or 2 and more: one request may need two connections");
+        want(self.pool.wait_timeout_ms > 0, "pool.wait_timeout_ms", "must be more than 0");
+        want(self.server.connections_max > 0, "server.connections_max", "must be more than 0");
+        want(!self.upstream.databases.is_empty(), "upstream.databases", "must name at least one database");
+        want(self.upstream.port > 0, "upstream.port", "must be from 1 to 65535");
+        for (key, name) in [("context.workspace_setting", &self.context.workspace_setting), ("context.seal_setting", &self.context.seal_setting)] {
+            want(is_custom_setting(name), key, "must be a name with a dot, of letters, digits and underscores");
+        }
+        want(self.context.workspace_setting != self.context.seal_setting, "context.seal_setting", "must differ from context.workspace_setting");
+        let roles = &self.upstream.roles;
+        let mut names = vec![&roles.owner, &roles.application, &roles.read_only, &roles.system, &roles.cordon, &roles.control];
+        names.sort_unstable();
+        names.dedup();
+        want(names.len() == 6, "upstream.roles", "no role may be another: give six different names");
+        want(self.server.listen.contains(':'), "server.listen", "must be an address and a port, such as 127.0.0.1:6432");
+        mistakes.extend(self.acceptor().err());
+        mistakes.extend(self.connector().err());
+    }
+}
+
+fn is_custom_setting(name: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(|first: char| first.is_ascii_digit())
+            && part.chars().all(|each| each.is_ascii_lowercase() || each.is_ascii_digit() || each == '_')
+    };
+    name.contains('.') && name.split('.').all(part)
+}

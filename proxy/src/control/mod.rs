@@ -1,1 +1,158 @@
-//! Control data: workspaces, keys and signing keys.
+//! Control data: workspaces, keys and signing keys. They live in Postgres, in schema `cordon`; the proxy decides by a
+//! snapshot, which is loaded anew when Postgres tells that something changed, and every few seconds in any case.
+
+pub mod settings;
+pub mod snapshot;
+pub mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::future::poll_fn;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+pub use settings::RoleNames;
+pub use snapshot::{Snapshot, Workspace};
+pub use store::StoreError;
+
+/// The channel on which the schema's triggers tell of changes.
+const CHANNEL: &str = "cordon_control";
+/// How often the snapshot is loaded although nothing was heard.
+const POLL: Duration = Duration::from_secs(5);
+/// Changes that come this soon after each other are loaded together.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// How long to wait before the control database is tried again.
+const RECONNECT: Duration = Duration::from_millis(500);
+
+/// How to reach the control database.
+#[derive(Clone)]
+pub struct ControlTarget {
+    /// Address, role, password, database.
+    pub config: Config,
+    /// TLS, if the upstream is reached by it.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Names of the upstream roles.
+    pub roles: RoleNames,
+}
+
+/// Control data that keeps itself current.
+pub struct Control {
+    /// The current snapshot.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Changes whenever `snapshot` was swapped. It carries the snapshot before.
+    pub changed: watch::Receiver<Option<Arc<Snapshot>>>,
+    task: JoinHandle<()>,
+}
+
+impl Control {
+    /// Loads the first snapshot and keeps it current from then on, on the runtime of the caller.
+    ///
+    /// # Errors
+    /// The first snapshot can't be loaded.
+    pub async fn start(target: ControlTarget) -> Result<Self, StoreError> {
+        let mut connection = Connection::open(&target).await?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(store::load(&mut connection.client, &target.roles).await?));
+        let (sender, changed) = watch::channel(None);
+        let task = tokio::spawn(keep_current(target, connection, snapshot.clone(), sender));
+        Ok(Self { snapshot, changed, task })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A control connection that listens.
+struct Connection {
+    client: Client,
+    notified: mpsc::Receiver<()>,
+}
+
+impl Connection {
+    async fn open(target: &ControlTarget) -> Result<Self, StoreError> {
+        let (sender, notified) = mpsc::channel(1);
+        let client = match &target.tls {
+            Some(tls) => {
+                let (client, connection) = target.config.connect(MakeRustlsConnect::new((**tls).clone())).await?;
+                tokio::spawn(drive(connection, sender));
+                client
+            }
+            None => {
+                let (client, connection) = target.config.connect(NoTls).await?;
+                tokio::spawn(drive(connection, sender));
+                client
+            }
+        };
+        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        Ok(Self { client, notified })
+    }
+}
+
+/// Opens a connection for one command of an operator.
+///
+/// # Errors
+/// Postgres can't be reached or refuses.
+pub async fn connect(target: &ControlTarget) -> Result<Client, StoreError> {
+    Ok(Connection::open(target).await?.client)
+}
+
+/// Drives a connection to its end, and passes on that something was notified.
+async fn drive<S, T>(mut connection: tokio_postgres::Connection<S, T>, notified: mpsc::Sender<()>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if matches!(message, AsyncMessage::Notification(_)) {
+            // One that is waiting to be heard says everything.
+            let _ = notified.try_send(());
+        }
+    }
+}
+
+/// Loads again and again. While the control database can't be reached, the last snapshot holds.
+async fn keep_current(
+    target: ControlTarget,
+    mut connection: Connection,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    sender: watch::Sender<Option<Arc<Snapshot>>>,
+) {
+    loop {
+        let heard = tokio::time::timeout(POLL, connection.notified.recv()).await;
+        let mut lost = matches!(heard, Ok(None));
+        if !lost {
+            tokio::time::sleep(DEBOUNCE).await;
+            match store::load(&mut connection.client, &target.roles).await {
+                Ok(next) => {
+                    let before = snapshot.swap(Arc::new(next));
+                    let _ = sender.send(Some(before));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "control data couldn't be loaded; the last snapshot holds");
+                    lost = connection.client.is_closed();
+                }
+            }
+        }
+        if lost {
+            tracing::error!("the control connection is lost; the last snapshot holds until it is back");
+            connection = reconnect(&target).await;
+            tracing::info!("the control connection is back");
+        }
+    }
+}
+
+async fn reconnect(target: &ControlTarget) -> Connection {
+    loop {
+        tokio::time::sleep(RECONNECT).await;
+        match Connection::open(target).await {
+            Ok(connection) => return connection,
+            Err(error) => tracing::debug!(%error, "the control database can't be reached"),
+        }
+    }
+}

@@ -1,1 +1,6 @@
-//! The registry and its exporter.
+//! What is counted, and how it is told. Counters are per core and summed when somebody asks.
+
+pub mod counters;
+pub mod exporter;
+
+pub use counters::CoreCounters;

@@ -319,6 +319,7 @@ impl Driver {
         if self.registered.slot().is_cancelling() {
             self.quiet().await;
         }
+        let outcome = if self.registered.slot().take_doubt() { Outcome::Broken } else { outcome };
         self.from_server = Inlet::default();
         self.to_server = Outlet::default();
         self.held = false;

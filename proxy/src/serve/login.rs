@@ -102,8 +102,9 @@ async fn secure(core: &CoreContext, mut socket: ClientSocket) -> Result<ClientSo
 /// there is none.
 async fn cancel(core: &CoreContext, pid: i32, secret: &[u8]) {
     let Some(in_flight) = core.shared.registry.cancel(pid, secret) else { return };
-    if let Err(fault) = core.shared.upstream.cancel(in_flight.target.pid, &in_flight.target.secret).await {
-        tracing::warn!(%fault, "a cancel request didn't reach Postgres");
+    match core.shared.upstream.cancel(in_flight.target.pid, &in_flight.target.secret).await {
+        Ok(()) => in_flight.settle(),
+        Err(fault) => tracing::warn!(%fault, "a cancel request was lost sight of"),
     }
 }
 
@@ -150,7 +151,7 @@ async fn exchange(core: &CoreContext, socket: &mut ClientSocket, user: &str, pee
     let (auth, directory) = (&core.shared.auth, core.shared.snapshot.load_full());
     let encrypted = matches!(socket, ClientSocket::Tls(_));
     let method = Method::choose(auth.method, encrypted, peer.ip().is_loopback());
-    let channel = core.shared.tls.as_ref().filter(|_| encrypted).and_then(|tls| tls.channel_binding());
+    let channel = core.shared.tls.as_ref().filter(|_| encrypted).and_then(|tls| tls.end_point());
     let mut nonce = [0; NONCE_BYTES];
     rand::rng().fill_bytes(&mut nonce);
     let (mut exchange, mut body) = Exchange::start(&*directory, user, method, channel, &core.shared.mock_secret, nonce);

@@ -48,6 +48,8 @@ pub struct Slot {
     cancelled: AtomicBool,
     target: Mutex<Option<CancelTarget>>,
     cancels: AtomicUsize,
+    /// A cancel was lost sight of: it may still arrive.
+    doubtful: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -62,6 +64,7 @@ impl Slot {
             cancelled: AtomicBool::new(false),
             target: Mutex::new(None),
             cancels: AtomicUsize::new(0),
+            doubtful: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         }
     }
@@ -119,6 +122,12 @@ impl Slot {
         self.cancels.load(Ordering::Acquire) > 0
     }
 
+    /// Whether a cancel was lost sight of since this was last asked: the server connection must be closed, for the cancel
+    /// may still arrive there.
+    pub fn take_doubt(&self) -> bool {
+        self.doubtful.swap(false, Ordering::AcqRel)
+    }
+
     /// Ready when no cancel is on its way.
     pub fn poll_quiet(&self, context: &Context<'_>) -> std::task::Poll<()> {
         self.watch(context.waker());
@@ -131,7 +140,7 @@ impl Slot {
         match &*target {
             Some(target) => {
                 self.cancels.fetch_add(1, Ordering::AcqRel);
-                Some(CancelInFlight { slot: self.clone(), target: target.clone() })
+                Some(CancelInFlight { slot: self.clone(), settled: false, target: target.clone() })
             }
             None => {
                 if self.queued.load(Ordering::Relaxed) {
@@ -147,12 +156,23 @@ impl Slot {
 /// A cancel on its way to Postgres. Until it is dropped, the server connection it is for begins nothing new.
 pub struct CancelInFlight {
     slot: Arc<Slot>,
+    settled: bool,
     /// Where it goes.
     pub target: CancelTarget,
 }
 
+impl CancelInFlight {
+    /// The cancel was followed to the end of its connection, or was never sent.
+    pub fn settle(mut self) {
+        self.settled = true;
+    }
+}
+
 impl Drop for CancelInFlight {
     fn drop(&mut self) {
+        if !self.settled {
+            self.slot.doubtful.store(true, Ordering::Release);
+        }
         self.slot.cancels.fetch_sub(1, Ordering::AcqRel);
         self.slot.waker.wake();
     }

@@ -1,0 +1,223 @@
+//! From a file and the environment to settings, with every mistake found at once.
+//!
+//! The deserializer stops at the first mistake; so what is wrong is taken out of the table, noted with its path, and the
+//! rest is tried again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::Settings;
+
+/// The prefix of environment variables: `PGCORDON_SECTION__KEY`.
+const PREFIX: &str = "PGCORDON_";
+/// Variables of that prefix that aren't configuration.
+const OTHER_VARIABLES: [&str; 2] = ["PGCORDON_BIN", "PGCORDON_CONFIG"];
+/// More mistakes than this aren't told at once.
+const MISTAKES_MAX: usize = 100;
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The path of the key, such as `pool.size`; empty for the file as a whole.
+    pub key: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Mistake {
+    pub(super) fn new(key: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { key: key.into(), what: what.into() }
+    }
+}
+
+impl std::error::Error for Mistake {}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() { out.write_str(&self.what) } else { write!(out, "{}: {}", self.key, self.what) }
+    }
+}
+
+impl Settings {
+    /// Reads the settings from a file, if there is one, and lays the environment over it.
+    ///
+    /// # Errors
+    /// Every mistake that can be seen.
+    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Vec<Mistake>> {
+        let mut table = match file {
+            Some(file) => read(file).map_err(|mistake| vec![mistake])?,
+            None => Table::new(),
+        };
+        let mut mistakes = Vec::new();
+        lay_over(&mut table, environment);
+        read_secret_files(&mut table, "", &mut mistakes);
+        let settings = deserialize(table, &mut mistakes);
+        if let Some(settings) = &settings {
+            settings.check(&mut mistakes);
+        }
+        match settings {
+            Some(settings) if mistakes.is_empty() => Ok(settings),
+            _ => Err(mistakes),
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Table, Mistake> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Mistake::new("", format!("the configuration file {} can't be read: {error}", file.display())))?;
+    text.parse().map_err(|error: toml::de::Error| {
+        // The parser's own rendering quotes the line, which may hold a secret.
+        let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
+        Mistake::new("", format!("{}, line {line}: {}", file.display(), error.message()))
+    })
+}
+
+/// Variables become keys. A value is read as TOML where it reads as a number, a truth value or a list, else as a string.
+fn lay_over(table: &mut Table, environment: impl Iterator<Item = (String, String)>) {
+    for (name, value) in environment.collect::<BTreeMap<_, _>>() {
+        let Some(path) = name.strip_prefix(PREFIX).filter(|_| !OTHER_VARIABLES.contains(&name.as_str())) else { continue };
+        let path: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
+        let value = match format!("value = {value}").parse::<Table>() {
+            Ok(mut parsed) => parsed.remove("value").filter(|parsed| !parsed.is_str()).unwrap_or(Value::String(value)),
+            Err(_) => Value::String(value),
+        };
+        put(table, &path, value);
+    }
+}
+
+fn put(table: &mut Table, path: &[String], value: Value) {
+    match path {
+        [] => {}
+        [key] => {
+            table.insert(key.clone(), value);
+        }
+        [section, rest @ ..] => {
+            let section = table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
+            if !section.is_table() {
+                *section = Value::Table(Table::new());
+            }
+            if let Value::Table(section) = section {
+                put(section, rest, value);
+            }
+        }
+    }
+}
+
+/// `x_file = "path"` stands for `x`, for every secret `x`.
+fn read_secret_files(table: &mut Table, path: &str, mistakes: &mut Vec<Mistake>) {
+    for key in table.keys().cloned().collect::<Vec<_>>() {
+        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        if let Some(Value::Table(section)) = table.get_mut(&key) {
+            read_secret_files(section, &full, mistakes);
+            continue;
+        }
+        let Some(secret) = key.strip_suffix("_file").filter(|secret| super::SECRETS.contains(secret)) else { continue };
+        let Some(Value::String(file)) = table.remove(&key) else {
+            mistakes.push(Mistake::new(full, "must be the path of a file"));
+            continue;
+        };
+        if table.contains_key(secret) {
+            mistakes.push(Mistake::new(full, format!("both {secret} and {key} are given")));
+            continue;
+        }
+        match std::fs::read_to_string(&file) {
+            Ok(text) => {
+                table.insert(secret.to_owned(), Value::String(text.trim_end_matches(['\r', '\n']).to_owned()));
+            }
+            Err(error) => mistakes.push(Mistake::new(full, format!("{file} can't be read: {error}"))),
+        }
+    }
+}
+
+fn deserialize(mut table: Table, mistakes: &mut Vec<Mistake>) -> Option<Settings> {
+    for _ in 0..MISTAKES_MAX {
+        let mut unknown = Vec::new();
+        let mut track = serde_path_to_error::Track::new();
+        let source = Value::Table(table.clone());
+        let tracked = serde_path_to_error::Deserializer::new(source, &mut track);
+        let read: Result<Settings, toml::de::Error> = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
+        match read {
+            Ok(settings) => {
+                mistakes.extend(unknown.into_iter().map(|key| Mistake::new(key, "there is no such key")));
+                return Some(settings);
+            }
+            Err(error) => {
+                let path = track.path().to_string();
+                mistakes.push(Mistake::new(path.clone(), error.message().to_owned()));
+                if !take_out(&mut table, &path) {
+                    return None;
+                }
+            }
+        }
+    }
+    None
+}
+
+fn take_out(table: &mut Table, path: &str) -> bool {
+    let mut parts: Vec<&str> = path.split('.').collect();
+    let Some(last) = parts.pop() else { return false };
+    let last = last.split('[').next().unwrap_or(last);
+    let mut here = table;
+    for part in parts {
+        match here.get_mut(part) {
+            Some(Value::Table(next)) => here = next,
+            _ => return false,
+        }
+    }
+    here.remove(last).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("pgcordon.toml");
+        std::fs::write(&file, text).expect("a file");
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::load(Some(&file), environment).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once_with_the_path_of_the_key() {
+        let mistakes = load("[pool]\nsize = 'many'\nsise = 3\n[auth]\nmethod = 'none'\n[bogus]\nx = 1\n", &[]).expect_err("mistakes");
+        for key in ["pool.size: ", "pool.sise: ", "auth.method: ", "bogus: "] {
+            assert!(mistakes.iter().any(|mistake| mistake.starts_with(key)), "{key} in {mistakes:?}");
+        }
+        assert_eq!(mistakes.len(), 4, "{mistakes:?}");
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let settings = load("[pool]\nsize = 3\n", &[("PGCORDON_POOL__SIZE", "7"), ("PGCORDON_SERVER__LISTEN", "127.0.0.1:1")]).expect("settings");
+        assert_eq!((settings.pool.size, settings.server.listen.as_str()), (7, "127.0.0.1:1"));
+        assert!(load("", &[("PGCORDON_POOL__SIEZ", "7")]).is_err());
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let mistakes = Settings::load(Some(Path::new("/nonexistent/pgcordon.toml")), std::iter::empty()).expect_err("a mistake");
+        assert!(mistakes[0].to_string().contains("/nonexistent/pgcordon.toml"));
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_file_and_is_never_printed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("token");
+        std::fs::write(&file, "hunter2\n").expect("a file");
+        let settings = load(&format!("[http]\ntoken_file = '{}'\n[upstream.passwords]\nx = 'hunter2'", file.display()), &[]).expect("settings");
+        assert_eq!(settings.http.token.expose(), "hunter2");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        assert!(load("[http]\ntoken_file = '/nonexistent'", &[]).expect_err("a mistake")[0].starts_with("http.token_file: "));
+    }
+
+    #[test]
+    fn a_line_that_is_no_toml_is_named_without_being_quoted() {
+        let mistakes = load("[http]\ntoken = hunter2\n", &[]).expect_err("a mistake");
+        assert!(mistakes[0].contains("line 2") && !mistakes[0].contains("hunter2"), "{mistakes:?}");
+    }
+}

@@ -1,0 +1,65 @@
+//! Control data as the proxy decides by it: immutable, and swapped as a whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::auth::{Directory, KeyRecord};
+use crate::domain::WorkspaceId;
+use crate::tenant::SigningKey;
+
+/// A workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Its name.
+    pub name: String,
+    /// Its keys open no session while it is suspended.
+    pub suspended: bool,
+}
+
+/// Keys, workspaces and the signing key at one moment.
+pub struct Snapshot {
+    keys: HashMap<Box<str>, Arc<KeyRecord>, ahash::RandomState>,
+    workspaces: Vec<Workspace>,
+    signing_key: SigningKey,
+}
+
+impl Snapshot {
+    /// A snapshot of what was loaded together.
+    pub fn new(keys: Vec<KeyRecord>, workspaces: Vec<Workspace>, signing_key: SigningKey) -> Self {
+        let keys = keys.into_iter().map(|key| (key.key_id.as_str().into(), Arc::new(key))).collect();
+        Self { keys, workspaces, signing_key }
+    }
+
+    /// The key that new seals are made with.
+    pub const fn signing_key(&self) -> &SigningKey {
+        &self.signing_key
+    }
+
+    /// All workspaces.
+    pub fn workspaces(&self) -> &[Workspace] {
+        &self.workspaces
+    }
+
+    /// The workspaces for which a session may have been open under `self` and none may be under `next`: a key was revoked
+    /// or removed, or the workspace suspended or removed. What carried their seals must be closed.
+    pub fn revoked_by(&self, next: &Self) -> Vec<WorkspaceId> {
+        let mut revoked: Vec<WorkspaceId> = self
+            .keys
+            .values()
+            .filter(|key| !key.revoked && !key.suspended)
+            .filter(|key| next.keys.get(key.key_id.as_str()).is_none_or(|now| now.revoked || now.suspended))
+            .filter_map(|key| key.workspace)
+            .collect();
+        revoked.sort_unstable();
+        revoked.dedup();
+        revoked
+    }
+}
+
+impl Directory for Snapshot {
+    fn key(&self, key_id: &str) -> Option<Arc<KeyRecord>> {
+        self.keys.get(key_id).cloned()
+    }
+}

@@ -1,0 +1,262 @@
+//! The control data in Postgres: schema `cordon`. Statements here carry nothing that a tenant sent.
+
+use tokio_postgres::{Client, IsolationLevel, Row};
+use uuid::Uuid;
+
+use super::snapshot::{Snapshot, Workspace};
+use super::settings::RoleNames;
+use crate::auth::{ApiKeySecret, KeyRecord};
+use crate::domain::{KeyId, KeyKind, WorkspaceId};
+use crate::tenant::SigningKey;
+
+/// What can be wrong with a request for control data.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Postgres refused, or can't be reached.
+    #[error("{}", describe(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// The schema isn't there.
+    #[error("the schema cordon is missing or not readable in this database: run `pgcordon migrate`")]
+    NotMigrated,
+    /// There is no signing key.
+    #[error("there is no signing key in cordon.signing_key: run `pgcordon migrate`")]
+    NoSigningKey,
+    /// A row can't be what it says.
+    #[error("cordon.api_key has a row that can't be read: {0}")]
+    Unreadable(String),
+    /// No such workspace.
+    #[error("there is no workspace {0:?}")]
+    UnknownWorkspace(String),
+    /// No such key.
+    #[error("there is no key {0:?}")]
+    UnknownKey(String),
+    /// The name is taken.
+    #[error("a workspace named {0:?} exists already")]
+    DuplicateWorkspace(String),
+}
+
+fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!("{} ({})", db.message(), db.code().code()),
+        None => std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
+    }
+}
+
+/// Loads everything, as of one moment.
+///
+/// # Errors
+/// Postgres can't be reached, the schema is missing, or there is no signing key.
+pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, StoreError> {
+    let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let workspaces = snapshot.query("SELECT id, name, status FROM cordon.workspace ORDER BY name", &[]).await.map_err(missing)?;
+    let keys = snapshot
+        .query(
+            "SELECT k.key_id, k.workspace_id, k.kind, k.role, k.verifier, extract(epoch FROM k.expires_at)::bigint AS expires_at, \
+                    k.revoked_at IS NOT NULL AS revoked, coalesce(w.status <> 'active', false) AS suspended \
+             FROM cordon.api_key k LEFT JOIN cordon.workspace w ON w.id = k.workspace_id",
+            &[],
+        )
+        .await
+        .map_err(missing)?;
+    let signing = snapshot
+        .query_opt("SELECT secret FROM cordon.signing_key WHERE retired_at IS NULL ORDER BY id DESC LIMIT 1", &[])
+        .await
+        .map_err(missing)?;
+    snapshot.commit().await?;
+    let keys = keys.iter().map(|row| key_record(row, roles)).collect::<Result<_, _>>()?;
+    let workspaces = workspaces.iter().map(workspace).collect();
+    let signing_key = SigningKey::new(signing.ok_or(StoreError::NoSigningKey)?.get("secret"));
+    Ok(Snapshot::new(keys, workspaces, signing_key))
+}
+
+fn missing(error: tokio_postgres::Error) -> StoreError {
+    match error.code().map(tokio_postgres::error::SqlState::code) {
+        Some("42P01" | "3F000" | "42501" | "42703") => StoreError::NotMigrated,
+        _ => StoreError::Postgres(error),
+    }
+}
+
+fn workspace(row: &Row) -> Workspace {
+    Workspace { id: WorkspaceId::new(row.get("id")), name: row.get("name"), suspended: row.get::<_, &str>("status") != "active" }
+}
+
+fn key_record(row: &Row, roles: &RoleNames) -> Result<KeyRecord, StoreError> {
+    let key_id: String = row.get("key_id");
+    let kind: KeyKind = row.get::<_, &str>("kind").parse().map_err(|error| StoreError::Unreadable(format!("{key_id}: {error}")))?;
+    let workspace = row.get::<_, Option<Uuid>>("workspace_id").map(WorkspaceId::new);
+    if (kind == KeyKind::Workspace) != workspace.is_some() {
+        return Err(StoreError::Unreadable(format!("{key_id}: a workspace key has a workspace, and no other kind has")));
+    }
+    let role = row.get::<_, Option<String>>("role").unwrap_or_else(|| roles.default_for(kind).to_owned());
+    Ok(KeyRecord {
+        key_id: KeyId::new(key_id),
+        kind,
+        workspace,
+        role: role.into(),
+        verifier: row.get::<_, String>("verifier").into(),
+        expires_at: row.get("expires_at"),
+        revoked: row.get("revoked"),
+        suspended: row.get("suspended"),
+    })
+}
+
+/// Creates a workspace.
+///
+/// # Errors
+/// The name is taken, or Postgres refuses.
+pub async fn create_workspace(client: &Client, name: &str, id: Option<Uuid>) -> Result<Workspace, StoreError> {
+    let id = id.unwrap_or_else(Uuid::new_v4);
+    let inserted = client
+        .query_opt(
+            "INSERT INTO cordon.workspace (id, name, status) VALUES ($1, $2, 'active') ON CONFLICT (name) DO NOTHING RETURNING id, name, status",
+            &[&id, &name],
+        )
+        .await
+        .map_err(missing)?;
+    inserted.as_ref().map(workspace).ok_or_else(|| StoreError::DuplicateWorkspace(name.to_owned()))
+}
+
+/// The workspace with this name or id.
+///
+/// # Errors
+/// There is none, or Postgres refuses.
+pub async fn find_workspace(client: &Client, name_or_id: &str) -> Result<Workspace, StoreError> {
+    let id = Uuid::parse_str(name_or_id).ok();
+    let found = client
+        .query_opt("SELECT id, name, status FROM cordon.workspace WHERE name = $1 OR id = $2", &[&name_or_id, &id])
+        .await
+        .map_err(missing)?;
+    found.as_ref().map(workspace).ok_or_else(|| StoreError::UnknownWorkspace(name_or_id.to_owned()))
+}
+
+/// All workspaces, by name.
+///
+/// # Errors
+/// Postgres refuses.
+pub async fn workspaces(client: &Client) -> Result<Vec<Workspace>, StoreError> {
+    let rows = client.query("SELECT id, name, status FROM cordon.workspace ORDER BY name", &[]).await.map_err(missing)?;
+    Ok(rows.iter().map(workspace).collect())
+}
+
+/// Suspends or resumes a workspace.
+///
+/// # Errors
+/// There is none, or Postgres refuses.
+pub async fn set_suspended(client: &Client, name_or_id: &str, suspended: bool) -> Result<Workspace, StoreError> {
+    let found = find_workspace(client, name_or_id).await?;
+    let status = if suspended { "suspended" } else { "active" };
+    client.execute("UPDATE cordon.workspace SET status = $2 WHERE id = $1", &[&found.id.uuid(), &status]).await?;
+    Ok(Workspace { suspended, ..found })
+}
+
+/// Deletes a workspace and its keys. Its rows in the application's tables are the application's own affair.
+///
+/// # Errors
+/// There is none, or Postgres refuses.
+pub async fn delete_workspace(client: &mut Client, name_or_id: &str) -> Result<Workspace, StoreError> {
+    let found = find_workspace(client, name_or_id).await?;
+    let deletion = client.transaction().await?;
+    deletion.execute("DELETE FROM cordon.api_key WHERE workspace_id = $1", &[&found.id.uuid()]).await?;
+    deletion.execute("DELETE FROM cordon.workspace WHERE id = $1", &[&found.id.uuid()]).await?;
+    deletion.commit().await?;
+    Ok(found)
+}
+
+/// What a new key is to be.
+#[derive(Clone, Debug)]
+pub struct NewKey<'a> {
+    /// Its workspace; none for a system key.
+    pub workspace: Option<WorkspaceId>,
+    /// Its kind.
+    pub kind: KeyKind,
+    /// The upstream role, if not the kind's own.
+    pub role: Option<&'a str>,
+    /// What people call it.
+    pub name: Option<&'a str>,
+    /// Seconds from now until it expires.
+    pub expires_in: Option<i64>,
+}
+
+/// Stores a key's verifier. The secret stays with the caller.
+///
+/// # Errors
+/// Postgres refuses.
+pub async fn create_key(client: &Client, new: &NewKey<'_>, secret: &ApiKeySecret) -> Result<Option<String>, StoreError> {
+    let expires_in = new.expires_in.map(|seconds| seconds as f64);
+    let row = client
+        .query_one(
+            "INSERT INTO cordon.api_key (key_id, workspace_id, kind, role, name, verifier, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7)) \
+             RETURNING to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
+            &[
+                &secret.key_id.as_str(),
+                &new.workspace.map(WorkspaceId::uuid),
+                &new.kind.as_str(),
+                &new.role,
+                &new.name,
+                &secret.verifier,
+                &expires_in,
+            ],
+        )
+        .await
+        .map_err(missing)?;
+    Ok(row.get(0))
+}
+
+/// One key as an operator sees it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ListedKey {
+    /// The public half.
+    pub key_id: String,
+    /// Its workspace's name.
+    pub workspace: Option<String>,
+    /// Its kind.
+    pub kind: String,
+    /// What people call it.
+    pub name: Option<String>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it expires.
+    pub expires_at: Option<String>,
+    /// When it was revoked.
+    pub revoked_at: Option<String>,
+}
+
+/// The keys of one workspace, or all.
+///
+/// # Errors
+/// Postgres refuses.
+pub async fn keys(client: &Client, workspace: Option<WorkspaceId>) -> Result<Vec<ListedKey>, StoreError> {
+    let rows = client
+        .query(
+            "SELECT k.key_id, w.name AS workspace, k.kind, k.name, k.created_at::text, k.expires_at::text, k.revoked_at::text \
+             FROM cordon.api_key k LEFT JOIN cordon.workspace w ON w.id = k.workspace_id \
+             WHERE $1::uuid IS NULL OR k.workspace_id = $1 ORDER BY k.created_at, k.key_id",
+            &[&workspace.map(WorkspaceId::uuid)],
+        )
+        .await
+        .map_err(missing)?;
+    Ok(rows
+        .iter()
+        .map(|row| ListedKey {
+            key_id: row.get("key_id"),
+            workspace: row.get("workspace"),
+            kind: row.get("kind"),
+            name: row.get("name"),
+            created_at: row.get("created_at"),
+            expires_at: row.get("expires_at"),
+            revoked_at: row.get("revoked_at"),
+        })
+        .collect())
+}
+
+/// Revokes a key, once and for all. Whether it was good until now.
+///
+/// # Errors
+/// There is none, or Postgres refuses.
+pub async fn revoke_key(client: &Client, key_id: &str) -> Result<bool, StoreError> {
+    let known = client.query_opt("SELECT revoked_at IS NULL FROM cordon.api_key WHERE key_id = $1", &[&key_id]).await.map_err(missing)?;
+    let Some(known) = known else { return Err(StoreError::UnknownKey(key_id.to_owned())) };
+    client.execute("UPDATE cordon.api_key SET revoked_at = now() WHERE key_id = $1 AND revoked_at IS NULL", &[&key_id]).await?;
+    Ok(known.get(0))
+}

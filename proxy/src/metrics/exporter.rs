@@ -1,0 +1,79 @@
+//! The text that Prometheus scrapes, made anew for each scrape.
+
+use std::sync::Arc;
+
+use prometheus::{Encoder, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
+
+use super::counters::{CoreCounters, Totals};
+use crate::pool::PoolsShared;
+
+/// Everything that is exported.
+pub struct Exporter {
+    cores: Vec<Arc<CoreCounters>>,
+    pools: Arc<PoolsShared>,
+}
+
+impl Exporter {
+    /// An exporter of these cores and pools.
+    pub const fn new(cores: Vec<Arc<CoreCounters>>, pools: Arc<PoolsShared>) -> Self {
+        Self { cores, pools }
+    }
+
+    /// The exposition, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// A family that the library refuses, which would be a bug of ours.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        let registry = Registry::new();
+        self.clients(&registry)?;
+        self.pools(&registry)?;
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&registry.gather(), &mut out)?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+
+    fn clients(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let totals = Totals::of(&self.cores);
+        let clients = IntGauge::new("pgcordon_client_connections", "Client sessions that are open")?;
+        clients.set(totals.clients);
+        put(registry, clients)?;
+        let transactions = IntCounterVec::new(Opts::new("pgcordon_transactions_total", "Transactions that were served"), &[])?;
+        transactions.with_label_values::<&str>(&[]).inc_by(totals.transactions);
+        put(registry, transactions)?;
+        let logins = IntCounterVec::new(Opts::new("pgcordon_logins_total", "Logins by outcome"), &["outcome"])?;
+        logins.with_label_values(&["ok"]).inc_by(totals.logins_ok);
+        logins.with_label_values(&["refused"]).inc_by(totals.logins_refused);
+        put(registry, logins)
+    }
+
+    fn pools(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let labels = ["database", "role"];
+        let connections = IntGaugeVec::new(
+            Opts::new("pgcordon_server_connections", "Server connections by state"),
+            &["database", "role", "state"],
+        )?;
+        let waiting = IntGaugeVec::new(Opts::new("pgcordon_clients_waiting", "Clients that wait for a server connection"), &labels)?;
+        let clears = IntCounterVec::new(Opts::new("pgcordon_server_clears_total", "DISCARD ALLs between workspaces"), &labels)?;
+        let moves = IntCounterVec::new(Opts::new("pgcordon_server_moves_total", "Server connections that changed cores"), &labels)?;
+        for pool in self.pools.report() {
+            let (database, role) = (pool.database.as_str(), &*pool.role);
+            let gauge = |state: &str, value: usize| {
+                connections.with_label_values(&[database, role, state]).set(i64::try_from(value).unwrap_or(i64::MAX));
+            };
+            gauge("idle", pool.counts.idle);
+            gauge("used", pool.counts.open - pool.counts.idle);
+            gauge("opening", pool.counts.opening);
+            waiting.with_label_values(&[database, role]).set(i64::try_from(pool.counts.waiting).unwrap_or(i64::MAX));
+            clears.with_label_values(&[database, role]).inc_by(pool.clears);
+            moves.with_label_values(&[database, role]).inc_by(pool.moves);
+        }
+        put(registry, connections)?;
+        put(registry, waiting)?;
+        put(registry, clears)?;
+        put(registry, moves)
+    }
+}
+
+fn put(registry: &Registry, family: impl Collector + 'static) -> Result<(), prometheus::Error> {
+    registry.register(Box::new(family))
+}

@@ -1,0 +1,137 @@
+//! All pools: one for each (database, role) that somebody uses.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::task::JoinHandle;
+
+use crate::domain::{WorkspaceId, clock};
+
+use super::roster::{CoreId, Counts};
+use super::settings::Settings;
+use super::shell::{Pool, PoolShared};
+use super::upstream::Upstream;
+
+/// How often pools look after themselves.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What all cores share of the pools.
+pub struct PoolsShared {
+    pools: DashMap<(String, Arc<str>), Arc<PoolShared>, ahash::RandomState>,
+    upstream: Arc<Upstream>,
+    settings: Settings,
+    cores: usize,
+}
+
+/// One pool in numbers, for an operator.
+#[derive(Clone, Debug)]
+pub struct PoolReport {
+    /// The database.
+    pub database: String,
+    /// The upstream role.
+    pub role: Arc<str>,
+    /// Connections and waiters now. Parked connections count as used.
+    pub counts: Counts,
+    /// `DISCARD ALL`s so far.
+    pub clears: u64,
+    /// Connections that changed cores so far.
+    pub moves: u64,
+}
+
+impl PoolsShared {
+    /// The pools of a proxy with so many cores.
+    pub fn new(upstream: Arc<Upstream>, settings: Settings, cores: usize) -> Arc<Self> {
+        Arc::new(Self { pools: DashMap::default(), upstream, settings, cores })
+    }
+
+    /// Every pool in numbers.
+    pub fn report(&self) -> Vec<PoolReport> {
+        let report = |pool: &PoolShared| PoolReport {
+            database: pool.database.clone(),
+            role: pool.role.clone(),
+            counts: pool.counts(),
+            clears: pool.clears.load(Ordering::Relaxed),
+            moves: pool.moves.load(Ordering::Relaxed),
+        };
+        self.pools.iter().map(|entry| report(entry.value())).collect()
+    }
+}
+
+/// One core's pools.
+pub struct Pools {
+    shared: Arc<PoolsShared>,
+    core: CoreId,
+    here: RefCell<HashMap<(String, Arc<str>), Here, ahash::RandomState>>,
+}
+
+struct Here {
+    pool: Rc<Pool>,
+    mail: JoinHandle<()>,
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        self.mail.abort();
+    }
+}
+
+impl Pools {
+    /// The pools of this core.
+    pub fn new(shared: Arc<PoolsShared>, core: CoreId) -> Self {
+        Self { shared, core, here: RefCell::default() }
+    }
+
+    /// The pool for a database and role. Runs inside the core's `LocalSet`.
+    pub fn get(&self, database: &str, role: &Arc<str>) -> Rc<Pool> {
+        let key = (database.to_owned(), role.clone());
+        let mut here = self.here.borrow_mut();
+        if let Some(found) = here.get(&key) {
+            return found.pool.clone();
+        }
+        // Every core reads its mail from the first moment on at which another core could write to it.
+        let shared = self.shared.pools.entry(key.clone()).or_insert_with(|| Arc::new(self.make(&key))).clone();
+        let pool = Pool::new(shared, self.core);
+        let mail = tokio::task::spawn_local(pool.clone().read_mail());
+        here.insert(key, Here { pool: pool.clone(), mail });
+        pool
+    }
+
+    fn make(&self, (database, role): &(String, Arc<str>)) -> PoolShared {
+        let (upstream, settings) = (self.shared.upstream.clone(), self.shared.settings.clone());
+        PoolShared::new(database.clone(), role.clone(), upstream, settings, self.shared.cores)
+    }
+
+    /// Looks after this core's pools until the task is dropped.
+    pub async fn tend(&self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let before = clock::now();
+            tick.tick().await;
+            for pool in self.all() {
+                pool.tick(before);
+            }
+        }
+    }
+
+    /// A key of the workspace was revoked: connections that carried it are closed.
+    pub fn revoked(&self, workspace: WorkspaceId) {
+        for pool in self.all() {
+            pool.revoked(workspace);
+        }
+    }
+
+    /// Runs a task of the pools' own on this core.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(task);
+    }
+
+    fn all(&self) -> Vec<Rc<Pool>> {
+        self.here.borrow().values().map(|here| here.pool.clone()).collect()
+    }
+}

@@ -1,0 +1,425 @@
+//! Who holds which server connection, who waits, and what happens next: a pure machine for one (database, role).
+//!
+//! It knows neither sockets nor tasks. Events come in, commands come out, and `now` is an argument. There is one roster for
+//! all cores, so that waiting is fair and a pool of one connection means something; what keeps it off the hot path is that
+//! cores *park* connections they will probably need again (see `shell.rs`). To the roster a parked connection is a held one.
+
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::domain::clock::Instant;
+use crate::domain::{Fault, WorkspaceId};
+use crate::tenant::Tenant;
+
+use queue::Queue;
+
+/// A server connection.
+pub type BackendId = u64;
+/// A session that waits for one.
+pub type WaiterId = u64;
+/// A core, by its number.
+pub type CoreId = usize;
+
+/// How many workspaces a connection remembers having carried. Beyond it counts as having carried each.
+const CARRIED_MAX: usize = 64;
+
+/// The bounds a roster keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Server connections at most.
+    pub size: usize,
+    /// Of these, how many one workspace may hold while others wait.
+    pub workspace_max: usize,
+    /// How long a workspace keeps a connection for its own queue while others wait.
+    pub quantum: Duration,
+    /// After how long an unused connection is closed.
+    pub idle_timeout: Duration,
+    /// How long no connection is opened after one couldn't be.
+    pub back_off: Duration,
+}
+
+/// How a server connection comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Between transactions, with nothing on it that another client of the same workspace may not see.
+    Clean,
+    /// Between transactions, but it must be cleared before anybody has it.
+    Dirty,
+    /// In the middle of something, or gone: it is closed.
+    Broken,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    /// The waiter gets the connection; `bound` says whether it is bound to the waiter's workspace already.
+    Grant {
+        /// Who gets it.
+        waiter: WaiterId,
+        /// The waiter's core.
+        core: CoreId,
+        /// What it gets.
+        backend: BackendId,
+        /// Whether nothing needs to be bound.
+        bound: bool,
+    },
+    /// The waiter gets a fault.
+    Refuse {
+        /// Who is refused.
+        waiter: WaiterId,
+        /// The waiter's core.
+        core: CoreId,
+        /// Why.
+        fault: Fault,
+    },
+    /// A connection is to be opened. `Opened` or `OpenFailed` follows.
+    Open,
+    /// The connection is to be cleared. `Cleared` or `Lost` follows.
+    Clear(BackendId),
+    /// The connection is to be closed. Nothing follows.
+    Close(BackendId),
+    /// Cores are to give back what they have parked.
+    Recall,
+}
+
+/// What becomes of a request that doesn't wait.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The connection.
+    pub backend: BackendId,
+    /// Whether it is bound to the workspace already.
+    pub bound: bool,
+}
+
+#[derive(Debug)]
+struct Backend {
+    /// Whom it is bound to, if it wasn't cleared since.
+    bound: Option<Tenant>,
+    /// Every workspace that was ever bound on it: their seals are good for this process until they expire.
+    carried: Vec<WorkspaceId>,
+    /// It is to be closed when it comes back.
+    doomed: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nobody has it. On which core it was last, and since when.
+    Idle { core: CoreId, since: Instant },
+    /// Somebody has it, or a core has parked it.
+    Held { tenant: Tenant, turn: Instant },
+    /// It is being cleared.
+    Clearing,
+}
+
+/// The roster of one (database, role).
+#[derive(Debug)]
+pub struct Roster {
+    bounds: Bounds,
+    backends: HashMap<BackendId, Backend, ahash::RandomState>,
+    held: HashMap<Tenant, usize, ahash::RandomState>,
+    opening: usize,
+    queue: Queue,
+    /// No connection is opened before this, and why.
+    closed_until: Option<(Instant, Fault)>,
+    doomed_held: usize,
+}
+
+impl Roster {
+    /// An empty roster.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            backends: HashMap::default(),
+            held: HashMap::default(),
+            opening: 0,
+            queue: Queue::default(),
+            closed_until: None,
+            doomed_held: 0,
+        }
+    }
+
+    /// Whether cores must bring back what they release, because somebody waits for it or it is to be closed.
+    pub fn needs_attention(&self) -> usize {
+        self.queue.len() + self.doomed_held
+    }
+
+    /// Connections that exist or are being opened, and of these the ones nobody has.
+    pub fn counts(&self) -> Counts {
+        let idle = self.backends.values().filter(|each| matches!(each.state, State::Idle { .. })).count();
+        Counts { open: self.backends.len(), opening: self.opening, idle, waiting: self.queue.len() }
+    }
+
+    /// A session wants a connection and wouldn't wait.
+    pub fn try_take(&mut self, tenant: Tenant, core: CoreId, now: Instant) -> Option<Granted> {
+        if !self.queue.is_empty() || self.is_at_ceiling(tenant) {
+            return None;
+        }
+        let backend = self.best_idle(tenant, core)?;
+        Some(self.grant(backend, tenant, now))
+    }
+
+    /// A session wants a connection and waits for it.
+    pub fn wanted(&mut self, waiter: WaiterId, tenant: Tenant, core: CoreId, now: Instant) -> Vec<Command> {
+        if self.backends.is_empty()
+            && self.opening == 0
+            && let Some((until, fault)) = &self.closed_until
+            && now < *until
+        {
+            return vec![Command::Refuse { waiter, core, fault: fault.clone() }];
+        }
+        self.queue.push(tenant, core, waiter, now);
+        let mut commands = Vec::new();
+        self.serve(now, &mut commands);
+        if self.queue.contains(waiter) {
+            commands.push(Command::Recall);
+        }
+        commands
+    }
+
+    /// A waiter no longer waits. Whether it was still in the queue; otherwise its connection is on its way to it.
+    pub fn gave_up(&mut self, waiter: WaiterId) -> bool {
+        self.queue.remove(waiter)
+    }
+
+    /// A connection comes back.
+    pub fn released(&mut self, id: BackendId, outcome: Outcome, core: CoreId, now: Instant) -> Vec<Command> {
+        let mut commands = Vec::new();
+        let Some(backend) = self.backends.get_mut(&id) else { return commands };
+        let State::Held { tenant, turn } = backend.state else { return commands };
+        let doomed = backend.doomed;
+        backend.state = State::Idle { core, since: now };
+        self.let_go(tenant);
+        if doomed {
+            self.doomed_held -= 1;
+        }
+        if outcome == Outcome::Broken || doomed {
+            self.backends.remove(&id);
+            commands.push(Command::Close(id));
+        } else if outcome == Outcome::Dirty {
+            self.clear(id, &mut commands);
+        } else if let Some(waiter) = self.successor(tenant, core, turn, now) {
+            let keep_turn = self.grant(id, tenant, turn);
+            commands.push(Command::Grant { waiter: waiter.id, core: waiter.core, backend: id, bound: keep_turn.bound });
+            return commands;
+        }
+        self.serve(now, &mut commands);
+        commands
+    }
+
+    /// A connection was opened.
+    pub fn opened(&mut self, id: BackendId, core: CoreId, now: Instant) -> Vec<Command> {
+        self.opening = self.opening.saturating_sub(1);
+        self.closed_until = None;
+        let state = State::Idle { core, since: now };
+        self.backends.insert(id, Backend { bound: None, carried: Vec::new(), doomed: false, state });
+        let mut commands = Vec::new();
+        self.serve(now, &mut commands);
+        commands
+    }
+
+    /// A connection couldn't be opened. While there are others, those who wait wait for them.
+    pub fn open_failed(&mut self, fault: Fault, now: Instant) -> Vec<Command> {
+        self.opening = self.opening.saturating_sub(1);
+        self.closed_until = Some((now + self.bounds.back_off, fault.clone()));
+        if !self.backends.is_empty() || self.opening > 0 {
+            return Vec::new();
+        }
+        let refused = self.queue.drain();
+        refused.map(|waiter| Command::Refuse { waiter: waiter.id, core: waiter.core, fault: fault.clone() }).collect()
+    }
+
+    /// A connection was cleared.
+    pub fn cleared(&mut self, id: BackendId, core: CoreId, now: Instant) -> Vec<Command> {
+        let mut commands = Vec::new();
+        if let Some(backend) = self.backends.get_mut(&id) {
+            backend.bound = None;
+            backend.state = State::Idle { core, since: now };
+            if backend.doomed {
+                self.backends.remove(&id);
+                commands.push(Command::Close(id));
+            }
+        }
+        self.serve(now, &mut commands);
+        commands
+    }
+
+    /// A connection that nobody held is gone, or its clearing failed.
+    pub fn lost(&mut self, id: BackendId, now: Instant) -> Vec<Command> {
+        let mut commands = Vec::new();
+        if let Some(backend) = self.backends.remove(&id)
+            && let State::Held { tenant, .. } = backend.state
+        {
+            self.let_go(tenant);
+            self.doomed_held -= usize::from(backend.doomed);
+        }
+        self.serve(now, &mut commands);
+        commands
+    }
+
+    /// A key of the workspace was revoked: whatever carried it is closed, for its seals could be replayed there.
+    pub fn revoked(&mut self, workspace: WorkspaceId) -> Vec<Command> {
+        let mut closed = Vec::new();
+        for (id, backend) in &mut self.backends {
+            if !(backend.carried.contains(&workspace) || backend.carried.len() >= CARRIED_MAX) || backend.doomed {
+                continue;
+            }
+            backend.doomed = true;
+            match backend.state {
+                State::Idle { .. } => closed.push(*id),
+                State::Held { .. } => self.doomed_held += 1,
+                State::Clearing => {}
+            }
+        }
+        let mut commands: Vec<Command> = Vec::with_capacity(closed.len() + 1);
+        for id in closed {
+            self.backends.remove(&id);
+            commands.push(Command::Close(id));
+        }
+        if self.doomed_held > 0 {
+            commands.push(Command::Recall);
+        }
+        commands
+    }
+
+    /// Time has passed: what nobody used for long is closed, and if every connection is bound to somebody, one is cleared
+    /// so that the next workspace finds it ready.
+    pub fn ticked(&mut self, now: Instant) -> Vec<Command> {
+        let mut commands = Vec::new();
+        let timeout = self.bounds.idle_timeout;
+        let expired: Vec<BackendId> = self.idle().filter(|(_, _, since)| now.duration_since(*since) >= timeout).map(|(id, ..)| id).collect();
+        for id in expired {
+            self.backends.remove(&id);
+            commands.push(Command::Close(id));
+        }
+        let full = self.backends.len() + self.opening >= self.bounds.size;
+        let any_clean = self.backends.values().any(|each| each.bound.is_none());
+        if full && !any_clean && self.queue.is_empty() && let Some(id) = self.oldest_idle() {
+            self.clear(id, &mut commands);
+        }
+        self.serve(now, &mut commands);
+        commands
+    }
+
+    /// Gives what is free to those who wait, workspace by workspace.
+    fn serve(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        while let Some((tenant, front)) = self.queue.next(|tenant| !self.is_at_ceiling(tenant)) {
+            let Some(backend) = self.best_idle(tenant, front) else { break };
+            let Some(waiter) = self.queue.pop(tenant, None) else { break };
+            let granted = self.grant(backend, tenant, now);
+            commands.push(Command::Grant { waiter: waiter.id, core: waiter.core, backend, bound: granted.bound });
+        }
+        self.make_room(now, commands);
+    }
+
+    /// Opens or clears as many connections as there are waiters that may have one and will get none otherwise.
+    fn make_room(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        let coming = self.opening + self.backends.values().filter(|each| each.state == State::Clearing).count();
+        let mut missing = self.queue.eligible(|tenant| self.room_under_ceiling(tenant)).saturating_sub(coming);
+        let may_open = self.closed_until.as_ref().is_none_or(|(until, _)| now >= *until);
+        while missing > 0 && may_open && self.backends.len() + self.opening < self.bounds.size {
+            self.opening += 1;
+            missing -= 1;
+            commands.push(Command::Open);
+        }
+        while missing > 0 && let Some(id) = self.oldest_idle() {
+            self.clear(id, commands);
+            missing -= 1;
+        }
+    }
+
+    /// Who of the same workspace goes on with a connection that was just released: its own core's queue first, for a
+    /// connection that stays on its core costs nothing. Nobody, when the turn is over and others wait.
+    fn successor(&mut self, tenant: Tenant, core: CoreId, turn: Instant, now: Instant) -> Option<queue::Waiter> {
+        let turn_over = now.duration_since(turn) >= self.bounds.quantum;
+        if turn_over && self.queue.others_wait(tenant, |other| !self.is_at_ceiling(other)) {
+            return None;
+        }
+        let overdue = self.queue.oldest(tenant).is_some_and(|since| now.duration_since(since) >= self.bounds.quantum);
+        self.queue.pop(tenant, (!overdue).then_some(core))
+    }
+
+    fn grant(&mut self, id: BackendId, tenant: Tenant, turn: Instant) -> Granted {
+        let mut bound = false;
+        if let Some(backend) = self.backends.get_mut(&id) {
+            bound = backend.bound == Some(tenant);
+            backend.bound = Some(tenant);
+            backend.state = State::Held { tenant, turn };
+            if let Some(workspace) = tenant.workspace
+                && !backend.carried.contains(&workspace)
+                && backend.carried.len() < CARRIED_MAX
+            {
+                backend.carried.push(workspace);
+            }
+            *self.held.entry(tenant).or_insert(0) += 1;
+        }
+        Granted { backend: id, bound }
+    }
+
+    /// The connection that costs the tenant least. One that is bound to somebody else is never among them.
+    fn best_idle(&self, tenant: Tenant, core: CoreId) -> Option<BackendId> {
+        self.backends
+            .iter()
+            .filter_map(|(id, each)| match each.state {
+                State::Idle { core: on, since } if each.bound.is_none() || each.bound == Some(tenant) => {
+                    Some((each.bound.is_some(), on == core, since, *id))
+                }
+                _ => None,
+            })
+            .max()
+            .map(|(.., id)| id)
+    }
+
+    fn idle(&self) -> impl Iterator<Item = (BackendId, &Backend, Instant)> {
+        self.backends.iter().filter_map(|(id, each)| match each.state {
+            State::Idle { since, .. } => Some((*id, each, since)),
+            _ => None,
+        })
+    }
+
+    /// The bound connection that was idle longest.
+    fn oldest_idle(&self) -> Option<BackendId> {
+        self.idle().filter(|(_, each, _)| each.bound.is_some()).min_by_key(|(.., since)| *since).map(|(id, ..)| id)
+    }
+
+    fn clear(&mut self, id: BackendId, commands: &mut Vec<Command>) {
+        if let Some(backend) = self.backends.get_mut(&id) {
+            backend.state = State::Clearing;
+            commands.push(Command::Clear(id));
+        }
+    }
+
+    fn room_under_ceiling(&self, tenant: Tenant) -> usize {
+        self.bounds.workspace_max.saturating_sub(self.held.get(&tenant).copied().unwrap_or(0))
+    }
+
+    fn is_at_ceiling(&self, tenant: Tenant) -> bool {
+        self.room_under_ceiling(tenant) == 0
+    }
+
+    fn let_go(&mut self, tenant: Tenant) {
+        if let Some(held) = self.held.get_mut(&tenant) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&tenant);
+            }
+        }
+    }
+}
+
+/// A roster in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Server connections.
+    pub open: usize,
+    /// Being opened.
+    pub opening: usize,
+    /// Of the open ones, those that nobody has.
+    pub idle: usize,
+    /// Sessions that wait.
+    pub waiting: usize,
+}

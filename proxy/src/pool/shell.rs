@@ -1,0 +1,476 @@
+//! The roster's hands: keeps the connections, opens, clears and closes them, and brings each to the core it was granted to.
+//!
+//! A core that releases a clean connection while nobody waits *parks* it: the next transaction of that workspace on that
+//! core takes it without asking anybody. No lock, no system call. As soon as somebody waits, parked connections are recalled,
+//! and releases go to the roster, which is fair to all cores.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::backend::BackendState;
+use crate::domain::clock::{self, Instant};
+use crate::domain::limits::CLEAR_TIMEOUT;
+use crate::domain::{Fault, Origin, SqlState, WorkspaceId};
+use crate::tenant::{Binding, Tenant};
+
+use super::lease::{Backend, Lease};
+use super::reset;
+use super::roster::{BackendId, Command, CoreId, Counts, Outcome, Roster, WaiterId};
+use super::settings::Settings;
+use super::upstream::{ServerConnection, ServerSocket, Upstream};
+
+/// What all cores share of one (database, role).
+pub(super) struct PoolShared {
+    pub(super) database: String,
+    pub(super) role: Arc<str>,
+    upstream: Arc<Upstream>,
+    settings: Settings,
+    inner: Mutex<Inner>,
+    /// Above zero: what is released goes to the roster. Kept equal to `Roster::needs_attention`.
+    attention: AtomicUsize,
+    mailboxes: Vec<Mailbox>,
+    /// How many connections each core has parked.
+    parked: Vec<AtomicUsize>,
+    ids: AtomicU64,
+    /// `DISCARD ALL`s that were run.
+    pub(super) clears: AtomicU64,
+    /// Connections that went from one core to another.
+    pub(super) moves: AtomicU64,
+}
+
+struct Inner {
+    roster: Roster,
+    /// Connections that nobody holds.
+    stock: HashMap<BackendId, Box<Backend>, ahash::RandomState>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    mail: Mutex<Vec<Mail>>,
+    arrived: Notify,
+}
+
+enum Mail {
+    Granted { waiter: WaiterId, backend: Box<Backend>, bound: bool },
+    Refused { waiter: WaiterId, fault: Fault },
+    Recall,
+}
+
+impl PoolShared {
+    pub(super) fn new(database: String, role: Arc<str>, upstream: Arc<Upstream>, settings: Settings, cores: usize) -> Self {
+        let inner = Inner { roster: Roster::new(settings.bounds()), stock: HashMap::default() };
+        Self {
+            database,
+            role,
+            upstream,
+            settings,
+            inner: Mutex::new(inner),
+            attention: AtomicUsize::new(0),
+            mailboxes: (0..cores).map(|_| Mailbox::default()).collect(),
+            parked: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
+            ids: AtomicU64::new(1),
+            clears: AtomicU64::new(0),
+            moves: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.inner.lock().roster.counts()
+    }
+
+    fn id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn post(&self, core: CoreId, mail: Mail) {
+        let mailbox = &self.mailboxes[core];
+        mailbox.mail.lock().push(mail);
+        mailbox.arrived.notify_one();
+    }
+
+    /// Tells the roster something. Connections that its commands are about leave the stock with them.
+    fn tell(&self, event: impl FnOnce(&mut Inner) -> Vec<Command>) -> Vec<Errand> {
+        let mut inner = self.inner.lock();
+        let commands = event(&mut inner);
+        self.attention.store(inner.roster.needs_attention(), Ordering::SeqCst);
+        commands.into_iter().map(|command| Errand::of(command, &mut inner.stock)).collect()
+    }
+}
+
+/// A command together with the connection it is about.
+enum Errand {
+    Grant { waiter: WaiterId, core: CoreId, backend: Option<Box<Backend>>, bound: bool },
+    Refuse { waiter: WaiterId, core: CoreId, fault: Fault },
+    Open,
+    Clear(Option<Box<Backend>>),
+    Close(Option<Box<Backend>>),
+    Recall,
+}
+
+impl Errand {
+    fn of(command: Command, stock: &mut HashMap<BackendId, Box<Backend>, ahash::RandomState>) -> Self {
+        match command {
+            Command::Grant { waiter, core, backend, bound } => Self::Grant { waiter, core, backend: stock.remove(&backend), bound },
+            Command::Refuse { waiter, core, fault } => Self::Refuse { waiter, core, fault },
+            Command::Open => Self::Open,
+            Command::Clear(id) => Self::Clear(stock.remove(&id)),
+            Command::Close(id) => Self::Close(stock.remove(&id)),
+            Command::Recall => Self::Recall,
+        }
+    }
+}
+
+/// One core's share of a (database, role).
+pub struct Pool {
+    shared: Arc<PoolShared>,
+    core: CoreId,
+    parked: RefCell<Vec<Parked>>,
+    waiting: RefCell<HashMap<WaiterId, Rc<Waiting>, ahash::RandomState>>,
+}
+
+struct Parked {
+    tenant: Tenant,
+    backend: Box<Backend>,
+    since: Instant,
+}
+
+/// One session of this core that waits.
+#[derive(Default)]
+struct Waiting {
+    answer: RefCell<Option<Result<(Box<Backend>, bool), Fault>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Pool {
+    pub(super) fn new(shared: Arc<PoolShared>, core: CoreId) -> Rc<Self> {
+        Rc::new(Self { shared, core, parked: RefCell::default(), waiting: RefCell::default() })
+    }
+
+    /// A server connection, if one can be had without waiting. On the steady path this takes no lock.
+    pub fn try_lease(self: &Rc<Self>, binding: &Binding) -> Option<Lease> {
+        let tenant = binding.tenant();
+        while self.shared.attention.load(Ordering::SeqCst) == 0 {
+            let Some(mut backend) = self.unpark(tenant) else { break };
+            if !is_stale(&mut backend) {
+                return Some(Lease::new(self.clone(), backend, tenant, true));
+            }
+            self.give_back(backend, tenant, Outcome::Broken);
+        }
+        loop {
+            let taken = {
+                let mut inner = self.shared.inner.lock();
+                let granted = inner.roster.try_take(tenant, self.core, clock::now())?;
+                inner.stock.remove(&granted.backend).map(|backend| (backend, granted.bound))
+            };
+            let (backend, bound) = taken?;
+            if let Some(lease) = self.usable(backend, tenant, bound) {
+                return Some(lease);
+            }
+        }
+    }
+
+    /// A server connection, when it is this session's turn. Dropping the future gives the place up.
+    ///
+    /// # Errors
+    /// 53300 when none became free in time; the fault of the upstream when none can be opened.
+    pub async fn lease(self: &Rc<Self>, binding: &Binding) -> Result<Lease, Fault> {
+        let tenant = binding.tenant();
+        let deadline = tokio::time::sleep(self.shared.settings.wait_timeout());
+        let mut deadline = std::pin::pin!(deadline);
+        loop {
+            let place = Place::take(self, tenant);
+            let answered = poll_fn(|context| {
+                if let Some(answer) = place.waiting.answer.borrow_mut().take() {
+                    return Poll::Ready(Some(answer));
+                }
+                *place.waiting.waker.borrow_mut() = Some(context.waker().clone());
+                deadline.as_mut().poll(context).map(|()| None)
+            })
+            .await;
+            drop(place);
+            let (backend, bound) = answered.unwrap_or_else(|| Err(self.timed_out()))?;
+            if let Some(lease) = self.usable(backend, tenant, bound) {
+                return Ok(lease);
+            }
+        }
+    }
+
+    /// A granted connection on this core, unless it has died in the meantime.
+    fn usable(self: &Rc<Self>, mut backend: Box<Backend>, tenant: Tenant, bound: bool) -> Option<Lease> {
+        let id = backend.id;
+        if is_stale(&mut backend) {
+            self.return_broken(id);
+            return None;
+        }
+        match self.bring_here(backend) {
+            Ok(backend) => Some(Lease::new(self.clone(), backend, tenant, bound)),
+            Err(_) => {
+                self.return_broken(id);
+                None
+            }
+        }
+    }
+
+    /// Moves a connection's socket to this core's runtime.
+    fn bring_here(&self, backend: Box<Backend>) -> std::io::Result<Box<Backend>> {
+        if backend.core == self.core {
+            return Ok(backend);
+        }
+        self.shared.moves.fetch_add(1, Ordering::Relaxed);
+        let Backend { id, connection, state, .. } = *backend;
+        let ServerConnection { socket, pid, secret, parameters, clock_offset } = connection;
+        let socket = ServerSocket::attach(socket.detach()?)?;
+        let connection = ServerConnection { socket, pid, secret, parameters, clock_offset };
+        Ok(Box::new(Backend { id, core: self.core, connection, state }))
+    }
+
+    /// A connection comes back: it is parked while nobody waits, and goes to the roster otherwise.
+    pub(super) fn give_back(self: &Rc<Self>, backend: Box<Backend>, tenant: Tenant, outcome: Outcome) {
+        if outcome != Outcome::Clean || self.shared.attention.load(Ordering::SeqCst) > 0 {
+            return self.return_to_roster(backend, outcome);
+        }
+        self.parked.borrow_mut().push(Parked { tenant, backend, since: clock::now() });
+        self.count_parked();
+        // Whoever began to wait meanwhile may have seen nothing parked here: look again.
+        if self.shared.attention.load(Ordering::SeqCst) > 0 {
+            self.unpark_all(None);
+        }
+    }
+
+    fn return_to_roster(self: &Rc<Self>, backend: Box<Backend>, outcome: Outcome) {
+        let id = backend.id;
+        if outcome == Outcome::Broken {
+            drop(backend);
+            return self.return_broken(id);
+        }
+        let errands = self.shared.tell(|inner| {
+            inner.stock.insert(id, backend);
+            inner.roster.released(id, outcome, self.core, clock::now())
+        });
+        self.run(errands);
+    }
+
+    fn return_broken(self: &Rc<Self>, id: BackendId) {
+        let errands = self.shared.tell(|inner| inner.roster.released(id, Outcome::Broken, self.core, clock::now()));
+        self.run(errands);
+    }
+
+    fn count_parked(&self) {
+        self.shared.parked[self.core].store(self.parked.borrow().len(), Ordering::SeqCst);
+    }
+
+    fn unpark(&self, tenant: Tenant) -> Option<Box<Backend>> {
+        let mut parked = self.parked.borrow_mut();
+        let at = parked.iter().rposition(|each| each.tenant == tenant)?;
+        let backend = parked.swap_remove(at).backend;
+        drop(parked);
+        self.count_parked();
+        Some(backend)
+    }
+
+    /// Gives parked connections back to the roster: all of them, or those parked before `before`.
+    fn unpark_all(self: &Rc<Self>, before: Option<Instant>) {
+        let returned: Vec<Parked> = {
+            let mut parked = self.parked.borrow_mut();
+            parked.extract_if(.., |each| before.is_none_or(|before| each.since < before)).collect()
+        };
+        self.count_parked();
+        for each in returned {
+            self.return_to_roster(each.backend, Outcome::Clean);
+        }
+    }
+
+    fn timed_out(&self) -> Fault {
+        let counts = self.shared.counts();
+        let waited = self.shared.settings.wait_timeout_ms;
+        let detail = format!("{} server connections are open for this database and role, and {} clients wait.", counts.open, counts.waiting);
+        Fault::new(Origin::Proxy, SqlState::TOO_MANY_CONNECTIONS, format!("no server connection became free within {waited} ms"))
+            .detail(detail)
+            .hint("Shorten transactions, or raise pool.size or pool.wait_timeout_ms.")
+    }
+
+    /// Does what the roster said.
+    fn run(self: &Rc<Self>, errands: Vec<Errand>) {
+        for errand in errands {
+            match errand {
+                Errand::Grant { waiter, core, backend: Some(backend), bound } if core == self.core => {
+                    self.answer(waiter, Ok((backend, bound)));
+                }
+                Errand::Grant { waiter, core, backend: Some(backend), bound } => {
+                    self.shared.post(core, Mail::Granted { waiter, backend, bound });
+                }
+                Errand::Refuse { waiter, core, fault } if core == self.core => self.answer(waiter, Err(fault)),
+                Errand::Refuse { waiter, core, fault } => self.shared.post(core, Mail::Refused { waiter, fault }),
+                Errand::Open => {
+                    tokio::task::spawn_local(self.clone().open());
+                }
+                Errand::Clear(Some(backend)) => {
+                    tokio::task::spawn_local(self.clone().clear(backend));
+                }
+                Errand::Close(Some(backend)) => {
+                    tokio::task::spawn_local(close(backend));
+                }
+                Errand::Recall => self.recall(),
+                Errand::Grant { backend: None, .. } | Errand::Clear(None) | Errand::Close(None) => {}
+            }
+        }
+    }
+
+    /// Every core that has something parked gives it back; this one at once.
+    fn recall(self: &Rc<Self>) {
+        for (core, parked) in self.shared.parked.iter().enumerate() {
+            if core != self.core && parked.load(Ordering::SeqCst) > 0 {
+                self.shared.post(core, Mail::Recall);
+            }
+        }
+        self.unpark_all(None);
+    }
+
+    /// Hands a waiter what it gets. One that has left in the meantime lets go of it.
+    fn answer(self: &Rc<Self>, waiter: WaiterId, answer: Result<(Box<Backend>, bool), Fault>) {
+        let waiting = self.waiting.borrow().get(&waiter).cloned();
+        match (waiting, answer) {
+            (Some(waiting), answer) => {
+                *waiting.answer.borrow_mut() = Some(answer);
+                if let Some(waker) = waiting.waker.borrow_mut().take() {
+                    waker.wake();
+                }
+            }
+            (None, Ok((backend, bound))) => self.return_unused(backend, bound),
+            (None, Err(_)) => {}
+        }
+    }
+
+    /// A connection that was granted and never used. If it was to be bound, it is as clear as before; but the roster
+    /// takes it for bound, so it is cleared like any other.
+    fn return_unused(self: &Rc<Self>, backend: Box<Backend>, bound: bool) {
+        let outcome = if bound { Outcome::Clean } else { Outcome::Dirty };
+        self.return_to_roster(backend, outcome);
+    }
+
+    async fn open(self: Rc<Self>) {
+        let opened = self.shared.upstream.connect(&self.shared.database, &self.shared.role).await;
+        let errands = match opened {
+            Ok(connection) => {
+                let id = self.shared.id();
+                let state = BackendState::new(connection.pid, connection.clock_offset);
+                let backend = Box::new(Backend { id, core: self.core, connection, state });
+                self.shared.tell(|inner| {
+                    inner.stock.insert(id, backend);
+                    inner.roster.opened(id, self.core, clock::now())
+                })
+            }
+            Err(fault) => {
+                tracing::warn!(database = %self.shared.database, role = %self.shared.role, %fault, "a server connection couldn't be opened");
+                self.shared.tell(|inner| inner.roster.open_failed(fault, clock::now()))
+            }
+        };
+        self.run(errands);
+    }
+
+    async fn clear(self: Rc<Self>, backend: Box<Backend>) {
+        let (id, pid) = (backend.id, backend.connection.pid);
+        let errands = match self.cleared(backend).await {
+            Some(backend) => self.shared.tell(|inner| {
+                inner.stock.insert(id, backend);
+                inner.roster.cleared(id, self.core, clock::now())
+            }),
+            None => {
+                tracing::warn!(pid, "a server connection couldn't be cleared and is closed");
+                self.shared.tell(|inner| inner.roster.lost(id, clock::now()))
+            }
+        };
+        self.run(errands);
+    }
+
+    async fn cleared(&self, backend: Box<Backend>) -> Option<Box<Backend>> {
+        let mut backend = self.bring_here(backend).ok()?;
+        let cleared = tokio::time::timeout(CLEAR_TIMEOUT, reset::clear(&mut backend.connection.socket)).await;
+        self.shared.clears.fetch_add(1, Ordering::Relaxed);
+        backend.state.cleared();
+        matches!(cleared, Ok(Ok(()))).then_some(backend)
+    }
+
+    /// Reads this core's mail until the task is dropped.
+    pub(super) async fn read_mail(self: Rc<Self>) {
+        let mailbox = &self.shared.mailboxes[self.core];
+        loop {
+            mailbox.arrived.notified().await;
+            let mail = std::mem::take(&mut *mailbox.mail.lock());
+            for each in mail {
+                match each {
+                    Mail::Granted { waiter, backend, bound } => self.answer(waiter, Ok((backend, bound))),
+                    Mail::Refused { waiter, fault } => self.answer(waiter, Err(fault)),
+                    Mail::Recall => self.unpark_all(None),
+                }
+            }
+        }
+    }
+
+    /// Time has passed: what was parked and not used goes back to the roster, which decides what is too old.
+    pub(super) fn tick(self: &Rc<Self>, before: Instant) {
+        self.unpark_all(Some(before));
+        let errands = self.shared.tell(|inner| inner.roster.ticked(clock::now()));
+        self.run(errands);
+    }
+
+    /// A key of the workspace was revoked: connections that carried it are closed.
+    pub(super) fn revoked(self: &Rc<Self>, workspace: WorkspaceId) {
+        let errands = self.shared.tell(|inner| inner.roster.revoked(workspace));
+        self.run(errands);
+    }
+}
+
+/// A place in the roster's queue.
+struct Place<'a> {
+    pool: &'a Rc<Pool>,
+    id: WaiterId,
+    waiting: Rc<Waiting>,
+}
+
+impl<'a> Place<'a> {
+    fn take(pool: &'a Rc<Pool>, tenant: Tenant) -> Self {
+        let (id, waiting) = (pool.shared.id(), Rc::<Waiting>::default());
+        pool.waiting.borrow_mut().insert(id, waiting.clone());
+        let place = Self { pool, id, waiting };
+        let errands = pool.shared.tell(|inner| inner.roster.wanted(id, tenant, pool.core, clock::now()));
+        pool.run(errands);
+        place
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.pool.waiting.borrow_mut().remove(&self.id);
+        if let Some(Ok((backend, bound))) = self.waiting.answer.borrow_mut().take() {
+            self.pool.return_unused(backend, bound);
+        }
+        let id = self.id;
+        let errands = self.pool.shared.tell(|inner| {
+            inner.roster.gave_up(id);
+            Vec::new()
+        });
+        self.pool.run(errands);
+    }
+}
+
+/// Whether the server has closed the connection, or said something on it that nobody asked for. Costs no system call.
+fn is_stale(backend: &mut Backend) -> bool {
+    backend.connection.socket.poll_stale(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Says goodbye, without waiting for long.
+async fn close(mut backend: Box<Backend>) {
+    let mut goodbye = bytes::BytesMut::new();
+    crate::wire::inject::bare(&mut goodbye, b'X');
+    let said = tokio::io::AsyncWriteExt::write_all(&mut backend.connection.socket, &goodbye);
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(100), said).await;
+}

@@ -1,1 +1,4 @@
 //! Server connections: who holds them, who waits.
+
+pub mod cancel;
+pub mod upstream;

@@ -104,7 +104,7 @@ enum State {
     ClientFirst { nonce: [u8; NONCE_BYTES] },
     /// The client named a mechanism, was sent an empty challenge (RFC 4422), and owes its first message.
     ChallengedClientFirst { nonce: [u8; NONCE_BYTES], bound: bool },
-    ClientFinal { gs2_header: String, bound: bool, nonce: String, server_first: String, client_first_bare: String },
+    ClientFinal(Opening),
     Over,
 }
 
@@ -143,19 +143,14 @@ impl Exchange {
 
     /// Takes the body of a PasswordMessage, SASLInitialResponse or SASLResponse. `unix_now` is in seconds.
     pub fn on_message(&mut self, body: &[u8], directory: &dyn Directory, unix_now: i64) -> Step {
-        let outcome = if body.len() > AUTH_MESSAGE_BYTES_MAX {
-            Err(Fault::protocol("authentication message is too long"))
-        } else {
-            match std::mem::replace(&mut self.state, State::Over) {
-                State::Password => self.on_password(body, directory, unix_now),
-                State::ClientFirst { nonce } => self.on_initial_response(body, nonce),
-                State::ChallengedClientFirst { nonce, bound } => self.on_client_first(body, bound, nonce),
-                State::ClientFinal { gs2_header, bound, nonce, server_first, client_first_bare } => {
-                    let opening = Opening { gs2_header, bound, nonce, server_first, client_first_bare };
-                    self.on_client_final(body, &opening, directory, unix_now)
-                }
-                State::Over => Err(Fault::protocol("authentication is over")),
-            }
+        // Whatever fails below stays failed: the state is only put back by what goes on.
+        let outcome = match std::mem::replace(&mut self.state, State::Over) {
+            State::Over => Err(Fault::protocol("authentication is over")),
+            _ if body.len() > AUTH_MESSAGE_BYTES_MAX => Err(Fault::protocol("authentication message is too long")),
+            State::Password => self.on_password(body, directory, unix_now),
+            State::ClientFirst { nonce } => self.on_initial_response(body, nonce),
+            State::ChallengedClientFirst { nonce, bound } => self.on_client_first(body, bound, nonce),
+            State::ClientFinal(opening) => self.on_client_final(body, &opening, directory, unix_now),
         };
         outcome.unwrap_or_else(Step::Failed)
     }
@@ -198,13 +193,13 @@ impl Exchange {
         let nonce = format!("{}{ours}", first.nonce);
         let server_first = scram::server_first(&nonce, &self.verifier);
         let body = authentication(11, server_first.as_bytes());
-        self.state = State::ClientFinal {
+        self.state = State::ClientFinal(Opening {
             gs2_header: first.gs2_header.to_owned(),
             bound,
             nonce,
             server_first,
             client_first_bare: first.bare.to_owned(),
-        };
+        });
         Ok(Step::Continue(body))
     }
 

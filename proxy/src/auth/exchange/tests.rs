@@ -294,7 +294,9 @@ proptest! {
         let method = if password { Method::Password } else { Method::Scram };
         let (mut exchange, _) = start(&keys, "good", method, None);
         for body in bodies {
-            prop_assert!(!matches!(exchange.on_message(&body, &keys, NOW), Step::Done { .. }), "garbage got in");
+            let step = exchange.on_message(&body, &keys, NOW);
+            let got_in = matches!(step, Step::Done { .. });
+            prop_assert!(!got_in, "garbage got in");
         }
     }
 
@@ -303,6 +305,8 @@ proptest! {
         let keys = keys();
         let (mut exchange, _) = start(&keys, "good", Method::Scram, None);
         exchange.on_message(&initial(PLAIN, first.as_bytes()), &keys, NOW);
-        prop_assert!(!matches!(exchange.on_message(last.as_bytes(), &keys, NOW), Step::Done { .. }));
+        let step = exchange.on_message(last.as_bytes(), &keys, NOW);
+        let got_in = matches!(step, Step::Done { .. });
+        prop_assert!(!got_in);
     }
 }

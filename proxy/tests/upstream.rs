@@ -326,15 +326,42 @@ async fn what_a_role_gives_itself_is_found_whatever_it_is() {
     }
 }
 
+/// Relays one connection to the server, and runs `before_query` when the proxy's first Query comes by.
+async fn relay(port: u16, before_query: impl FnOnce() + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relayed = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (mut from_client, mut from_server) = ([0; 8192], [0; 8192]);
+        let mut before_query = Some(before_query);
+        loop {
+            tokio::select! {
+                Ok(read @ 1..) = client.read(&mut from_client) => {
+                    if from_client[0] == b'Q' && let Some(act) = before_query.take() {
+                        tokio::task::spawn_blocking(act).await.unwrap();
+                    }
+                    server.write_all(&from_client[..read]).await.unwrap();
+                }
+                Ok(read @ 1..) = server.read(&mut from_server) => client.write_all(&from_server[..read]).await.unwrap(),
+                else => return,
+            }
+        }
+    });
+    relayed
+}
+
 #[tokio::test]
 async fn a_setting_taken_back_at_the_right_moment_is_found_too() {
     let scratch = Scratch::shared();
-    scratch.sql("create role quick login; alter role quick set enable_seqscan = off");
-    let (stored_and_gone, stored) = (Scratch::shared(), Scratch::shared());
-    // The backend starts with the value; then the row is gone before anybody looks.
-    let hold = tokio::task::spawn_blocking(move || stored.sql("begin; lock pg_db_role_setting in access exclusive mode; select pg_sleep(0.3); delete from pg_db_role_setting; commit"));
-    drop(stored_and_gone);
-    hold.await.unwrap();
+    scratch.sql("create role quick login password 'secret'; alter role quick set enable_seqscan = off");
+    let theirs = Scratch::shared();
+    // The backend has started with the value; the row is gone before anybody asks for it.
+    let port = relay(scratch.port, move || drop(theirs.sql_as("quick", "alter role quick reset all"))).await;
+    let mut target = tcp("127.0.0.1", port);
+    target.passwords.insert("quick", "secret");
+    let log = connect(target, "quick").await.unwrap_err().log.unwrap();
+    assert!(log.contains("enable_seqscan took effect as \"off\""), "{log}");
     assert!(connect(unix(&scratch), "quick").await.is_ok());
 }
 

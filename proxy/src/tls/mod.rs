@@ -5,6 +5,9 @@ pub mod connector;
 mod end_point;
 mod files;
 
+#[cfg(test)]
+mod tests;
+
 pub use acceptor::Acceptor;
 pub use connector::{Connector, Mode};
 pub use files::TlsError;

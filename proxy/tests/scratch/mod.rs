@@ -7,11 +7,11 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, Weak};
 
 /// A running server.
-pub struct Scratch {
+pub(crate) struct Scratch {
     directory: tempfile::TempDir,
-    pub port: u16,
-    pub root_certificate: PathBuf,
-    pub other_root_certificate: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) root_certificate: PathBuf,
+    pub(crate) other_root_certificate: PathBuf,
 }
 
 static SHARED: Mutex<Weak<Scratch>> = Mutex::new(Weak::new());
@@ -32,7 +32,7 @@ create role trust_role login;";
 
 impl Scratch {
     /// The server of this moment's tests.
-    pub fn shared() -> Arc<Self> {
+    pub(crate) fn shared() -> Arc<Self> {
         let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
             let fresh = Arc::new(Self::start());
@@ -61,17 +61,17 @@ impl Scratch {
         scratch
     }
 
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
     /// Runs SQL as the superuser and returns its unaligned output.
-    pub fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         self.sql_as("postgres", sql)
     }
 
     /// Runs SQL as a role.
-    pub fn sql_as(&self, role: &str, sql: &str) -> String {
+    pub(crate) fn sql_as(&self, role: &str, sql: &str) -> String {
         let (directory, port) = (self.directory().to_str().unwrap(), self.port.to_string());
         run("psql", &["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", directory, "-p", &port, "-U", role, "-d", "postgres", "-c", sql])
     }

@@ -255,13 +255,14 @@ impl Exchange {
     /// given another secret while the client was thinking.
     fn conclude(&self, proven: bool, directory: &dyn Directory, unix_now: i64) -> Result<Verified, Fault> {
         let record = directory.key(&self.user);
-        let same_secret =
+        let is_current =
             |record: &KeyRecord| Verifier::parse(&record.verifier).is_ok_and(|now| self.verifier.is_same(&now));
+        let rotated = record.as_deref().is_some_and(|record| !is_current(record));
         let failure = match (&record, self.doom) {
             (_, Some(doom)) => Some(doom),
             (None, None) => Some("the key was deleted"),
             (Some(_), None) if !proven => Some("wrong secret"),
-            (Some(record), None) if !same_secret(record) => Some("the secret was rotated"),
+            (Some(_), None) if rotated => Some("the secret was rotated"),
             (Some(record), None) if record.revoked => Some("the key is revoked"),
             (Some(record), None) if record.expires_at.is_some_and(|end| end <= unix_now) => Some("the key has expired"),
             (Some(_), None) => None,

@@ -34,6 +34,7 @@ impl Verified {
 
 /// A proof without an exchange, for the unit tests of the rooms below.
 #[cfg(test)]
+#[allow(dead_code, reason = "the rooms below use it")]
 pub(crate) fn verified_for_tests(key: KeyRecord) -> Verified {
     Verified::new(std::sync::Arc::new(key))
 }

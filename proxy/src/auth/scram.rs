@@ -29,6 +29,7 @@ pub(super) enum ChannelBinding<'a> {
 }
 
 /// The client's first message.
+#[derive(Debug)]
 pub(super) struct ClientFirst<'a> {
     pub(super) channel_binding: ChannelBinding<'a>,
     /// The part before the bare message, which the last message repeats under `c=`.
@@ -70,6 +71,7 @@ impl<'a> ClientFirst<'a> {
 }
 
 /// The client's last message.
+#[derive(Debug)]
 pub(super) struct ClientFinal<'a> {
     pub(super) channel_binding: &'a str,
     pub(super) nonce: &'a str,

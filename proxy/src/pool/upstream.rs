@@ -13,7 +13,7 @@ pub use target::{Address, Approved, Passwords, StartupSettings, Target};
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::domain::limits::CANCEL_TIMEOUT;
 use crate::domain::{Fault, Origin, SqlState};
@@ -98,11 +98,12 @@ impl Upstream {
 
     pub(super) async fn send_cancel(&self, pid: i32, secret: &[u8]) -> Result<(), CancelFailure> {
         let late = || unreachable(format!("{}: cancel request timed out", self.target.address));
-        let mut socket = timeout(CANCEL_TIMEOUT, self.open())
+        let deadline = Instant::now() + CANCEL_TIMEOUT;
+        let mut socket = timeout_at(deadline, self.open())
             .await
             .map_err(|_| CancelFailure::Unsent(late()))?
             .map_err(CancelFailure::Unsent)?;
-        match timeout(CANCEL_TIMEOUT, follow_cancel(&mut socket, pid, secret)).await {
+        match timeout_at(deadline, follow_cancel(&mut socket, pid, secret)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(fault)) => Err(CancelFailure::Unknown(fault)),
             Err(_) => Err(CancelFailure::Unknown(late())),

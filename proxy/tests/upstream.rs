@@ -391,6 +391,28 @@ async fn approved_settings_are_accepted_as_they_are_and_not_otherwise() {
 }
 
 #[tokio::test]
+async fn settings_can_be_put_back_so_that_one_tenant_does_not_keep_all_out() {
+    let scratch = Scratch::shared();
+    scratch.sql("create role mended login; alter role mended set search_path = 'it''s', public; alter role mended set work_mem = '64MB'");
+    let mut target = unix(&scratch);
+    let approved = [("search_path", "\"it's\", public"), ("work_mem", "64MB")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    target.approved.insert("mended".to_owned(), approved.into());
+    target.repair_role_settings = true;
+    for attack in [
+        "alter role mended set statement_timeout = 50",
+        "alter role mended set search_path = evil",
+        "alter role mended reset all",
+        "alter role mended in database postgres set work_mem = '64kB'",
+    ] {
+        assert!(connect(target.clone(), "mended").await.is_ok(), "before {attack}");
+        scratch.sql_as("mended", attack);
+        connect(target.clone(), "mended").await.expect_err(attack);
+    }
+    let mut connection = connect(target, "mended").await.unwrap();
+    assert_eq!(ask(&mut connection, "show search_path").await.unwrap(), ["\"it's\", public"]);
+}
+
+#[tokio::test]
 async fn the_databases_own_settings_are_left_alone_and_ours_survive_a_reset() {
     let scratch = Scratch::shared();
     scratch.sql("create database settled");

@@ -60,7 +60,7 @@ async fn log_in(key: &ApiKeySecret, secret: &str, method: Method, options: &str)
     };
     let length = socket.read_u32().await.unwrap();
     socket.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
-    let channel = acceptor.end_point().filter(|_| options.contains("sslmode=require"));
+    let channel = acceptor.channel_binding().filter(|_| options.contains("sslmode=require"));
     let user = key.key_id.as_str();
     let (mut exchange, first) =
         Exchange::start(&directory, user, method, channel, &MockSecret::random(), [7; 18]);

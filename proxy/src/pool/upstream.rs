@@ -4,12 +4,15 @@
 mod frames;
 mod inspect;
 mod login;
+mod repair;
 pub mod socket;
 mod startup;
 pub mod target;
 
 pub use socket::{Detached, ServerSocket};
 pub use target::{Address, Approved, Passwords, StartupSettings, Target};
+
+use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +22,6 @@ use crate::domain::limits::CANCEL_TIMEOUT;
 use crate::domain::{Fault, Origin, SqlState};
 
 /// A server connection, idle: its ReadyForQuery has been seen, nothing is in flight and no tenant has used it.
-#[derive(Debug)]
 pub struct ServerConnection {
     /// The socket; nothing is buffered outside it.
     pub socket: ServerSocket,
@@ -31,6 +33,12 @@ pub struct ServerConnection {
     pub parameters: Vec<(String, String)>,
     /// The database's clock minus ours, in seconds.
     pub clock_offset: i64,
+}
+
+impl fmt::Debug for ServerConnection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ServerConnection").field("pid", &self.pid).finish_non_exhaustive()
+    }
 }
 
 /// The upstream server. One for all cores.

@@ -41,7 +41,7 @@ impl Acceptor {
     }
 
     /// The `tls-server-end-point` data of the certificate, for SCRAM-SHA-256-PLUS.
-    pub fn end_point(&self) -> Option<Arc<[u8]>> {
+    pub fn channel_binding(&self) -> Option<Arc<[u8]>> {
         self.end_point.clone()
     }
 

@@ -32,7 +32,7 @@ impl Files {
 async fn both_sides_talk_and_the_end_point_is_the_certificates_hash() {
     let files = Files::new();
     let acceptor = files.acceptor("certificate.pem", "key.pem").expect("good files");
-    assert_eq!(acceptor.end_point().as_deref(), Some(Sha256::digest(&files.der).as_slice()));
+    assert_eq!(acceptor.channel_binding().as_deref(), Some(Sha256::digest(&files.der).as_slice()));
     let connector = Connector::new(Mode::Require, None).expect("no files").expect("a connector");
     let (client, server) = tokio::io::duplex(4096);
     let (client, server) = tokio::join!(connector.connect("localhost", client), acceptor.accept(server));

@@ -335,6 +335,7 @@ fn time_of_the_answer(keys: &Keys, user: &str, secret: &str) -> u128 {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "the figures are the point")]
 #[ignore = "a measurement: cargo test --lib time_tells -- --ignored --nocapture"]
 fn time_tells_nothing() {
     let keys = keys();

@@ -1,6 +1,6 @@
 //! The server's messages while a connection is being made: few, small, and from a server not yet known to be one.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use super::{ServerSocket, garbled, unreachable, write};
@@ -15,6 +15,12 @@ const LOGIN_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) body: Bytes,
+}
+
+/// The answer to a simple Query: the bodies of its DataRows, and SQLSTATE and message of an error.
+pub(super) struct Answer {
+    pub(super) rows: Vec<Bytes>,
+    pub(super) error: Option<(String, String)>,
 }
 
 /// Reads messages off a socket, within bounds.
@@ -67,6 +73,23 @@ impl<'a> Frames<'a> {
         Ok(Some(Frame { kind, body: self.buffer.split_to(length).freeze() }))
     }
 
+    /// Runs a simple Query outside a transaction.
+    pub(super) async fn ask(&mut self, sql: &str, parameters: &mut Vec<(String, String)>) -> Result<Answer, Fault> {
+        self.send(&query(sql)).await?;
+        let mut answer = Answer { rows: Vec::new(), error: None };
+        loop {
+            let frame = self.next().await?;
+            match frame.kind {
+                b'D' => answer.rows.push(frame.body),
+                b'S' => parameter(frame.body, parameters)?,
+                b'E' => answer.error = Some(error_fields(&frame.body)),
+                b'T' | b'C' | b'N' => {}
+                b'Z' if frame.body.as_ref() == b"I" => return Ok(answer),
+                _ => return Err(garbled("an unexpected message in answer to a query")),
+            }
+        }
+    }
+
     /// Nothing may follow ReadyForQuery: nobody would read it.
     pub(super) fn finish(self) -> Result<(), Fault> {
         if self.buffer.is_empty() { Ok(()) } else { Err(garbled("it sends more than it was asked for")) }
@@ -94,4 +117,31 @@ pub(super) fn parameter(mut body: Bytes, parameters: &mut Vec<(String, String)>)
         None => parameters.push((name, value)),
     }
     Ok(())
+}
+
+/// SQLSTATE and message of an ErrorResponse; every field is optional.
+pub(super) fn error_fields(body: &Bytes) -> (String, String) {
+    let field = |wanted: u8| {
+        let mut rest = body.clone();
+        while let [kind, ..] = rest[..] {
+            rest = rest.slice(1..);
+            match text(&mut rest) {
+                Ok(value) if kind == wanted => return Some(value),
+                Ok(_) if kind != 0 => {}
+                _ => break,
+            }
+        }
+        None
+    };
+    (field(b'C').unwrap_or_else(|| "no SQLSTATE".to_owned()), field(b'M').unwrap_or_else(|| "no message".to_owned()))
+}
+
+/// A simple Query.
+fn query(sql: &str) -> Bytes {
+    let mut message = BytesMut::with_capacity(sql.len() + 6);
+    message.put_u8(b'Q');
+    message.put_u32(u32::try_from(sql.len() + 5).unwrap_or(u32::MAX));
+    message.put_slice(sql.as_bytes());
+    message.put_u8(0);
+    message.freeze()
 }

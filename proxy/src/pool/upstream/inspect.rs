@@ -5,8 +5,10 @@
 //! restores. `pg_db_role_setting` tells what is stored now; `pg_settings.source` tells what this backend really started
 //! with, so that setting a value and taking it back at the right moment doesn't help.
 
-use super::frames::{Frame, Frames, int32, parameter};
-use super::login::{error_fields, query};
+use bytes::Bytes;
+
+use super::frames::{Frames, int32};
+use super::repair::repair;
 use super::{Target, garbled};
 use crate::domain::{Fault, Origin, SqlState, clock};
 
@@ -33,25 +35,20 @@ pub(super) async fn inspect(
     database: &str,
     role: &str,
 ) -> Result<i64, Fault> {
-    frames.send(&query(QUESTION)).await?;
-    let mut rows = Vec::new();
-    let mut error = None;
-    loop {
-        let frame = frames.next().await?;
-        match frame.kind {
-            b'D' => rows.push(row(frame)?),
-            b'S' => parameter(frame.body, parameters)?,
-            b'E' => error = Some(error_fields(&frame.body)),
-            b'T' | b'C' | b'N' => {}
-            b'Z' if frame.body.as_ref() == b"I" => break,
-            _ => return Err(garbled("an unexpected message in answer to a query")),
+    let answer = frames.ask(QUESTION, parameters).await?;
+    let rows = answer.rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
+    let verdict = match answer.error {
+        // A role that gives itself a timeout of a millisecond ends up here.
+        Some((sqlstate, message)) => Err(format!("the inspection failed: {message} ({sqlstate})")),
+        None => judge(&rows, target, role),
+    };
+    if let Err(differences) = verdict {
+        let fault = unfit(database, role, &differences);
+        if target.repair_role_settings {
+            repair(frames, target, database, role).await?;
         }
+        return Err(fault);
     }
-    if let Some((sqlstate, message)) = error {
-        // A role that gives itself a timeout of a millisecond would end up here.
-        return Err(unfit(database, role, &format!("the inspection failed: {message} ({sqlstate})")));
-    }
-    judge(&rows, target, role).map_err(|differences| unfit(database, role, &differences))?;
     let database_now = rows.iter().find(|row| row[0] == "clock").and_then(|row| row[1].parse::<i64>().ok());
     let database_now = database_now.ok_or_else(|| garbled("the inspection brought no time"))?;
     Ok(database_now.saturating_sub(clock::unix_seconds()))
@@ -69,7 +66,7 @@ fn judge(rows: &[[String; 3]], target: &Target, role: &str) -> Result<(), String
             "user" if first != role || second != role => {
                 differences.push(format!("the session's users are {first:?} and {second:?}"));
             }
-            "store" => {
+            "stored" => {
                 let (name, value) = first.split_once('=').unwrap_or((first, ""));
                 match approved.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
                     Some((known, wanted)) if wanted == value => seen.push(known),
@@ -100,13 +97,12 @@ fn unfit(database: &str, role: &str, what: &str) -> Fault {
 }
 
 /// A DataRow of three texts.
-fn row(mut frame: Frame) -> Result<[String; 3], Fault> {
-    let body = &mut frame.body;
+fn row(mut body: Bytes) -> Result<[String; 3], Fault> {
     if body.len() < 2 || body.split_to(2).as_ref() != [0, 3] {
         return Err(garbled("a row hasn't three columns"));
     }
     let mut column = || {
-        let length = usize::try_from(int32(body)?).map_err(|_| garbled("a column is null"))?;
+        let length = usize::try_from(int32(&mut body)?).map_err(|_| garbled("a column is null"))?;
         if length > body.len() {
             return Err(garbled("a column is longer than its row"));
         }

@@ -1,11 +1,11 @@
 //! Logging in to the server: from the startup packet to the first ReadyForQuery.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use zeroize::Zeroizing;
 
-use super::frames::{Frames, int32, parameter, text};
+use super::frames::{Frames, error_fields, int32, parameter, text};
 use super::{Target, garbled, unreachable};
 use crate::domain::{Fault, Origin, SqlState};
 
@@ -143,7 +143,7 @@ async fn answer(frames: &mut Frames<'_>, parts: &[&[u8]]) -> Result<(), Fault> {
 
 /// What an ErrorResponse during start-up means for the client. Its own words are passed on where they are about the
 /// database or its capacity; where they are about the proxy's own login they are for the log.
-pub(super) fn refused(body: &Bytes) -> Fault {
+fn refused(body: &Bytes) -> Fault {
     const PASSED_ON: [&str; 9] =
         ["3D000", "53000", "53100", "53200", "53300", "55000", "57P01", "57P02", "57P03"];
     let (sqlstate, message) = error_fields(body);
@@ -152,31 +152,4 @@ pub(super) fn refused(body: &Bytes) -> Fault {
         Some(state) => Fault::new(Origin::Upstream, SqlState(state), message).verbatim(body.clone()).log(log),
         None => unreachable(log),
     }
-}
-
-/// SQLSTATE and message of an ErrorResponse; every field is optional.
-pub(super) fn error_fields(body: &Bytes) -> (String, String) {
-    let field = |wanted: u8| {
-        let mut rest = body.clone();
-        while let [kind, ..] = rest[..] {
-            rest = rest.slice(1..);
-            match text(&mut rest) {
-                Ok(value) if kind == wanted => return Some(value),
-                Ok(_) if kind != 0 => {}
-                _ => break,
-            }
-        }
-        None
-    };
-    (field(b'C').unwrap_or_else(|| "no SQLSTATE".to_owned()), field(b'M').unwrap_or_else(|| "no message".to_owned()))
-}
-
-/// A simple Query.
-pub(super) fn query(sql: &str) -> Bytes {
-    let mut message = BytesMut::with_capacity(sql.len() + 6);
-    message.put_u8(b'Q');
-    message.put_u32(u32::try_from(sql.len() + 5).unwrap_or(u32::MAX));
-    message.put_slice(sql.as_bytes());
-    message.put_u8(0);
-    message.freeze()
 }

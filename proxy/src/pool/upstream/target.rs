@@ -24,6 +24,9 @@ pub struct Target {
     pub startup: StartupSettings,
     /// The settings that roles may have of their own. A role that isn't named may have none.
     pub approved: Approved,
+    /// Put a role's settings back to the approved ones when they are found to be others. Without it one `ALTER ROLE` of
+    /// a tenant keeps all from connecting until the operator undoes it.
+    pub repair_role_settings: bool,
 }
 
 impl Target {
@@ -36,6 +39,7 @@ impl Target {
             passwords: Passwords::default(),
             startup: StartupSettings::default(),
             approved: Approved::default(),
+            repair_role_settings: false,
         }
     }
 }

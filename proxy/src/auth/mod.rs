@@ -4,6 +4,7 @@ pub mod api_key;
 pub mod api_key_secret;
 pub mod directory;
 pub mod exchange;
+pub mod settings;
 pub mod verifier;
 
 mod scram;
@@ -12,6 +13,7 @@ pub use api_key::KeyRecord;
 pub use api_key_secret::ApiKeySecret;
 pub use directory::Directory;
 pub use exchange::{ConfiguredMethod, Exchange, Method, MockSecret, Step};
+pub use settings::Settings;
 pub use verifier::Verifier;
 
 /// The proof that a peer knows the secret of a key that is neither revoked nor expired. Only a finished exchange of

@@ -100,6 +100,9 @@ pub struct Upstream {
     pub passwords: BTreeMap<String, Secret>,
     /// Settings that a role may have of its own (`ALTER ROLE … SET`): role, setting, value. Any other closes the connection.
     pub approved_role_settings: Approved,
+    /// Whether settings that a role gave itself are taken back (`ALTER ROLE … RESET ALL`) when they are found, so that a
+    /// tenant can't keep everybody from connecting. What the operator approved stays.
+    pub repair_role_settings: bool,
 }
 
 impl Default for Upstream {
@@ -116,6 +119,7 @@ impl Default for Upstream {
             roles: RoleNames::default(),
             passwords: BTreeMap::new(),
             approved_role_settings: Approved::default(),
+            repair_role_settings: true,
         }
     }
 }
@@ -235,6 +239,7 @@ impl Settings {
         }
         target.startup.workspace_setting.clone_from(&self.context.workspace_setting);
         target.startup.seal_setting.clone_from(&self.context.seal_setting);
+        target.repair_role_settings = self.upstream.repair_role_settings;
         target.approved.clone_from(&self.upstream.approved_role_settings);
         Ok(target)
     }

@@ -148,18 +148,19 @@ fn asks_for_replication(startup: &Startup) -> Result<bool, Fault> {
 }
 
 async fn exchange(core: &CoreContext, socket: &mut ClientSocket, user: &str, peer: SocketAddr) -> Result<Verified, Option<Fault>> {
-    let (auth, directory) = (&core.shared.auth, core.shared.snapshot.load_full());
+    let auth = &core.shared.auth;
     let encrypted = matches!(socket, ClientSocket::Tls(_));
     let method = Method::choose(auth.method, encrypted, peer.ip().is_loopback());
-    let channel = core.shared.tls.as_ref().filter(|_| encrypted).and_then(|tls| tls.end_point());
+    let channel = core.shared.tls.as_ref().filter(|_| encrypted).and_then(|tls| tls.channel_binding());
     let mut nonce = [0; NONCE_BYTES];
     rand::rng().fill_bytes(&mut nonce);
-    let (mut exchange, mut body) = Exchange::start(&*directory, user, method, channel, &core.shared.mock_secret, nonce);
+    let (mut exchange, mut body) = Exchange::start(&*core.shared.snapshot.load_full(), user, method, channel, &core.shared.mock_secret, nonce);
     loop {
         write_authentication(socket, &body).await?;
         let message = password_message(socket).await?;
+        // The key as it is now: it may have been revoked since the last message.
+        let directory = core.shared.snapshot.load_full();
         let step = if exchange.computes_long() {
-            let directory = directory.clone();
             let computed = tokio::task::spawn_blocking(move || {
                 let step = exchange.on_message(&message, &*directory, clock::unix_seconds());
                 (exchange, step)

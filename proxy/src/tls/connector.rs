@@ -71,6 +71,11 @@ impl Connector {
         Ok(Some(Self { config: Arc::new(config) }))
     }
 
+    /// The same for a library that does its own handshake.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
+    }
+
     /// Does the handshake with the server called `host` (a name or an address). The caller bounds its time.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(&self, host: &str, socket: S) -> io::Result<TlsStream<S>> {
         let name = ServerName::try_from(host.to_owned())

@@ -16,6 +16,8 @@ use crate::cli::Failure;
 const SOCKET_DIRECTORY_BYTES_MAX: usize = 80;
 /// How long the keepers of a killed predecessor may take to stop what they keep.
 const PREDECESSOR_WAIT: Duration = Duration::from_secs(8);
+/// The lock of a directory, held while pgcordon uses it.
+const LOCK: &str = "lock";
 /// How scratch directories are named.
 const SCRATCH_PREFIX: &str = "pgcordon-";
 
@@ -145,8 +147,9 @@ fn open_kept(directory: &Path, account: &Account) -> Result<(PathBuf, File), Fai
         make(directory, 0o711)?;
     }
     let base = directory.canonicalize().map_err(named)?;
-    let empty = base.read_dir().map_err(named)?.next().is_none();
-    if !empty && !base.join(Memory::FILE).exists() {
+    // A predecessor that was killed at once may have left its lock.
+    let strange = base.read_dir().map_err(named)?.flatten().any(|entry| entry.file_name() != LOCK && entry.file_name() != Memory::FILE_NEW);
+    if strange && !base.join(Memory::FILE).exists() {
         return Err(Failure::usage(format!("--data-dir {}: it isn't empty, and pgcordon dev didn't make it", base.display()))
             .hint("give a new or an empty directory"));
     }
@@ -161,7 +164,7 @@ fn open_kept(directory: &Path, account: &Account) -> Result<(PathBuf, File), Fai
 
 /// Two on one directory would destroy the database.
 fn lock(base: &Path) -> Result<File, Failure> {
-    let path = base.join("lock");
+    let path = base.join(LOCK);
     let named = |error: std::io::Error| Failure::outside(format!("{}: {error}", path.display()));
     let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(named)?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {

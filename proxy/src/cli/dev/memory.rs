@@ -40,6 +40,8 @@ pub(super) struct RememberedKey {
 impl Memory {
     /// The name of the file. A directory that has it is one of ours.
     pub(super) const FILE: &'static str = "pgcordon-dev.json";
+    /// What it is called while it is written.
+    pub(super) const FILE_NEW: &'static str = "pgcordon-dev.new";
 
     /// Fresh secrets for a new database.
     pub(super) fn new(major: u32) -> Self {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Args;
+use super::orphan;
 use super::progress::Progress;
 use super::stage::Stage;
 use super::start;
@@ -61,6 +62,10 @@ async fn stop(stage: &mut Stage, signals: &mut Signals) {
                 () = &mut deadline => break,
             }
         }
+    }
+    // A keeper that was killed leaves its Postgres behind.
+    if let Some(home) = &stage.home {
+        let _ = tokio::time::timeout(CLUSTER_STOP_MAX, orphan::stop(&home.data())).await;
     }
     stage.clean();
 }

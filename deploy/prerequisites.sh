@@ -34,7 +34,7 @@ have_libclang() {
 }
 
 # C headers, which libclang takes from a compiler's own directory.
-have_c_compiler() { have cc && have make && [ -e /usr/include/stdio.h -o "$(uname -s)" != Linux ]; }
+have_c_compiler() { have cc && have make && { [ -e /usr/include/stdio.h ] || [ "$(uname -s)" != Linux ]; }; }
 
 require_rust() {
     have cargo && return 0
@@ -52,7 +52,7 @@ as_root() {
     fi
 }
 
-# The Debian packages that are missing for a wish list of postgres, build, pgbouncer, venv and node.
+# The Debian packages that are missing for a wish list: postgres, build, pgbench, pgbouncer, shellcheck, venv, node.
 missing_packages() {
     local wish
     for wish in "$@"; do
@@ -68,6 +68,7 @@ missing_packages() {
             pgbench) have pgbench || [ -n "$(compgen -G '/usr/lib/postgresql/*/bin/pgbench')" ] || echo postgresql-contrib ;;
             pgbouncer) have pgbouncer || [ -x /usr/sbin/pgbouncer ] || echo pgbouncer ;;
             venv) python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv ;;
+            shellcheck) have shellcheck || echo shellcheck ;;
             node) have node && have npm || echo nodejs npm ;;
         esac
     done

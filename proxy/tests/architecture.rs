@@ -7,11 +7,30 @@ use std::path::Path;
 
 /// What asks the operating system for something.
 const IO: [&str; 9] = [
-    "tokio::", "std::net::", "std::fs::", "std::os::unix::net::", "std::process::Command", "tokio_postgres::", "redis::", "reqwest::", "axum::",
+    "tokio::",
+    "std::net::",
+    "std::fs::",
+    "std::os::unix::net::",
+    "std::process::Command",
+    "tokio_postgres::",
+    "redis::",
+    "reqwest::",
+    "axum::",
 ];
 /// Where that is allowed: whole rooms, or single files of a room that otherwise decides.
 const EDGES: [&str; 13] = [
-    "tls/", "control/", "serve/", "admin/", "cli/", "app.rs", "main.rs", "config/", "pool/upstream", "pool/cancel", "pool/shell", "pool/lease",
+    "tls/",
+    "control/",
+    "serve/",
+    "admin/",
+    "cli/",
+    "app.rs",
+    "main.rs",
+    "config/",
+    "pool/upstream",
+    "pool/cancel",
+    "pool/shell",
+    "pool/lease",
     "pool/clear",
 ];
 /// A word and the only file that may say it.
@@ -35,7 +54,8 @@ fn code(source: &str) -> String {
 
 /// The first names after `crate::`: of `use crate::a::b`, of `use crate::{a::…, b}` and of a path in mid-code.
 fn imports(code: &str) -> Vec<String> {
-    let word = |text: &str| text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let word =
+        |text: &str| text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
@@ -126,13 +146,21 @@ fn the_scanner_catches_what_is_planted() {
     let wrong = |file: &str, source: &str| violations(&rooms, file, source).len();
     assert_eq!(wrong("session/mod.rs", "use crate::domain::Fault;\nuse crate::session::x;\n//! [`crate::pool`]\n"), 0);
     assert_eq!(wrong("session/mod.rs", "use crate::pool::Lease;"), 1, "an arrow that runs back");
-    assert_eq!(wrong("session/x.rs", "use crate::{domain::{Fault, ids}, pool::{self, Lease},\n    session};"), 1, "a nested one");
+    assert_eq!(
+        wrong("session/x.rs", "use crate::{domain::{Fault, ids}, pool::{self, Lease},\n    session};"),
+        1,
+        "a nested one"
+    );
     assert_eq!(wrong("session/x.rs", "fn f() { crate::pool::g() }"), 1, "one in mid-code");
     assert_eq!(wrong("session/x.rs", "use crate::nowhere::X;"), 1, "one to no room");
     assert_eq!(wrong("odd/x.rs", ""), 1, "a file in no room");
     assert_eq!(wrong("session/x.rs", "use tokio::net::TcpStream;"), 1, "IO in deciding code");
     assert_eq!(wrong("session/x.rs", "let x = std::fs::read(p);"), 1, "IO in mid-code");
-    assert_eq!((wrong("pool/upstream/x.rs", "use tokio::net::X;"), wrong("pool/roster.rs", "use tokio::net::X;")), (0, 1), "a listed edge");
+    assert_eq!(
+        (wrong("pool/upstream/x.rs", "use tokio::net::X;"), wrong("pool/roster.rs", "use tokio::net::X;")),
+        (0, 1),
+        "a listed edge"
+    );
     assert_eq!(wrong("cli/x.rs", "let t = std::time::Instant::now();"), 1, "the time, asked elsewhere");
     assert_eq!(wrong("cli/x.rs", "use pg_query::parse;"), 1, "the parser, named elsewhere");
     assert_eq!(wrong("session/x.rs", "fn f() {}\n#[cfg(test)]\nmod tests { use crate::pool::X; }"), 0, "tests may");

@@ -44,9 +44,14 @@ impl Place {
     /// Processes that name this place in their arguments or work in it, and files in the place of /tmp.
     fn leftovers(&self) -> Vec<String> {
         let needle = self.directory.path().canonicalize().expect("a path").display().to_string();
-        let mut found: Vec<String> = fs::read_dir(self.path("t")).expect("t").map(|entry| entry.expect("entry").path().display().to_string()).collect();
+        let mut found: Vec<String> = fs::read_dir(self.path("t"))
+            .expect("t")
+            .map(|entry| entry.expect("entry").path().display().to_string())
+            .collect();
         for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let read = |name: &str| fs::read(process.path().join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            let read = |name: &str| {
+                fs::read(process.path().join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            };
             let arguments = read("cmdline").unwrap_or_default();
             let directory = fs::read_link(process.path().join("cwd")).unwrap_or_default();
             if arguments.contains(&needle) || directory.starts_with(&needle) {
@@ -120,7 +125,8 @@ fn one_line_of_json_tells_all_and_sigterm_ends_all() {
     let report = dev.ready();
     assert_eq!(report["proxy"]["database"], "app");
     assert_ne!(report["proxy"]["port"], 0);
-    let names: Vec<&str> = report["workspaces"].as_array().expect("a list").iter().filter_map(|w| w["name"].as_str()).collect();
+    let names: Vec<&str> =
+        report["workspaces"].as_array().expect("a list").iter().filter_map(|w| w["name"].as_str()).collect();
     assert_eq!(names, ["acme", "globex"]);
     assert!(report.get("superuser").is_none(), "only with --superuser-key");
     dev.signal(Signal::TERM);
@@ -179,7 +185,9 @@ fn a_kept_database_has_the_same_urls_the_next_time_even_after_a_kill_of_everythi
 
     let mut dev = place.dev(&["--data-dir", text(&data)]);
     let second = dev.ready();
-    for (old, new) in first["workspaces"].as_array().expect("a list").iter().zip(second["workspaces"].as_array().expect("a list")) {
+    for (old, new) in
+        first["workspaces"].as_array().expect("a list").iter().zip(second["workspaces"].as_array().expect("a list"))
+    {
         assert_eq!((&old["id"], &old["key_id"], &old["secret"]), (&new["id"], &new["key_id"], &new["secret"]));
     }
     let mut other = place.dev(&["--data-dir", text(&data)]);

@@ -47,8 +47,9 @@ impl Account {
     /// Gives a file or directory to this user.
     pub(super) fn own(&self, path: &Path) -> Result<(), Failure> {
         let Some((uid, gid)) = self.switch else { return Ok(()) };
-        std::os::unix::fs::chown(path, Some(uid), Some(gid))
-            .map_err(|error| Failure::outside(format!("can't give {} to the user {}: {error}", path.display(), self.name)))
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(|error| {
+            Failure::outside(format!("can't give {} to the user {}: {error}", path.display(), self.name))
+        })
     }
 
     /// Whether this user can enter a directory: every directory above it must be searchable too.

@@ -76,7 +76,10 @@ impl Binaries {
         for (parent, prefix, inside) in VERSIONED {
             let Ok(entries) = std::fs::read_dir(parent) else { continue };
             candidates.extend(
-                entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).map(|entry| entry.path().join(inside)),
+                entries
+                    .flatten()
+                    .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+                    .map(|entry| entry.path().join(inside)),
             );
         }
         candidates.iter().filter_map(|directory| Self::at(directory)).max_by_key(|found| found.major)

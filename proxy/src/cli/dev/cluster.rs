@@ -62,8 +62,12 @@ impl Cluster {
         }
         home::make(&unfinished, 0o700)?;
         account.own(&unfinished)?;
-        let mut command: Vec<OsString> = vec![binaries.program("initdb").into(), "-D".into(), unfinished.clone().into()];
-        command.extend(["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--auth-local=peer", "--auth-host=scram-sha-256"].map(Into::into));
+        let mut command: Vec<OsString> =
+            vec![binaries.program("initdb").into(), "-D".into(), unfinished.clone().into()];
+        command.extend(
+            ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--auth-local=peer", "--auth-host=scram-sha-256"]
+                .map(Into::into),
+        );
         if !home.kept {
             command.push("--no-sync".into());
         }
@@ -74,7 +78,8 @@ impl Cluster {
             Ok(status) if status.success() => {}
             _ => return Err(with_log("initdb failed", &home.log())),
         }
-        std::fs::rename(&unfinished, home.data()).map_err(|error| Failure::outside(format!("can't name the data directory: {error}")))
+        std::fs::rename(&unfinished, home.data())
+            .map_err(|error| Failure::outside(format!("can't name the data directory: {error}")))
     }
 
     /// Configures and starts Postgres, and waits until it answers.
@@ -100,9 +105,18 @@ impl Cluster {
     }
 
     /// Connects as the superuser over the Unix socket.
-    pub(super) async fn connect(&self, home: &Home, database: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    pub(super) async fn connect(
+        &self,
+        home: &Home,
+        database: &str,
+    ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(home.socket()).port(self.port).user(SUPERUSER).dbname(database).application_name("pgcordon dev");
+        config
+            .host_path(home.socket())
+            .port(self.port)
+            .user(SUPERUSER)
+            .dbname(database)
+            .application_name("pgcordon dev");
         let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(async move {
             // A connection that breaks is noticed by the client that uses it.
@@ -158,7 +172,9 @@ impl Cluster {
                 Err(error) if error.code().is_some_and(|code| code.code() != "57P03") => {
                     return Err(Failure::outside(format!("Postgres refuses its superuser: {}", explain(&error))));
                 }
-                Err(_) if clock::now() > deadline => return Err(with_log("Postgres isn't ready after two minutes", &home.log())),
+                Err(_) if clock::now() > deadline => {
+                    return Err(with_log("Postgres isn't ready after two minutes", &home.log()));
+                }
                 Err(_) => tokio::time::sleep(Duration::from_millis(15)).await,
             }
         }
@@ -185,11 +201,13 @@ fn configure(setup: &Setup<'_>, port: u16) -> Result<(), Failure> {
         setup.home.socket().display().to_string().replace('\'', "''"),
         setup.max_connections
     );
-    let access = format!(
-        "local all all peer map=pgcordon\nhost all {SUPERUSER} 127.0.0.1/32 scram-sha-256\n"
-    );
+    let access = format!("local all all peer map=pgcordon\nhost all {SUPERUSER} 127.0.0.1/32 scram-sha-256\n");
     // Whoever can enter the socket's directory and has our name may be any of the roles: no password is kept anywhere.
-    let users: String = setup.roles.iter().map(|role| format!("pgcordon {} {}\n", quoted(&setup.ourselves.name), quoted(role))).collect();
+    let users: String = setup
+        .roles
+        .iter()
+        .map(|role| format!("pgcordon {} {}\n", quoted(&setup.ourselves.name), quoted(role)))
+        .collect();
     for (name, text) in [("pgcordon.conf", settings), ("pg_hba.conf", access), ("pg_ident.conf", users)] {
         write_as(setup.account, &data.join(name), &text)?;
     }
@@ -198,7 +216,8 @@ fn configure(setup: &Setup<'_>, port: u16) -> Result<(), Failure> {
 
 fn include_settings(account: &Account, file: &Path) -> Result<(), Failure> {
     const INCLUDE: &str = "include_if_exists = 'pgcordon.conf'\n";
-    let text = std::fs::read_to_string(file).map_err(|error| Failure::outside(format!("{}: {error}", file.display())))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| Failure::outside(format!("{}: {error}", file.display())))?;
     if text.contains(INCLUDE) { Ok(()) } else { write_as(account, file, &format!("{text}\n{INCLUDE}")) }
 }
 
@@ -219,7 +238,9 @@ fn fresh_log(log: &Path) {
 /// Whether the log tells of a failure that goes away.
 fn may_pass(log: &Path) -> bool {
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    ["Address already in use", "could not create any TCP/IP sockets", "pre-existing shared memory block"].iter().any(|cause| text.contains(cause))
+    ["Address already in use", "could not create any TCP/IP sockets", "pre-existing shared memory block"]
+        .iter()
+        .any(|cause| text.contains(cause))
 }
 
 fn with_log(what: &str, log: &Path) -> Failure {

@@ -148,10 +148,17 @@ fn open_kept(directory: &Path, account: &Account) -> Result<(PathBuf, File), Fai
     }
     let base = directory.canonicalize().map_err(named)?;
     // A predecessor that was killed at once may have left its lock.
-    let strange = base.read_dir().map_err(named)?.flatten().any(|entry| entry.file_name() != LOCK && entry.file_name() != Memory::FILE_NEW);
+    let strange = base
+        .read_dir()
+        .map_err(named)?
+        .flatten()
+        .any(|entry| entry.file_name() != LOCK && entry.file_name() != Memory::FILE_NEW);
     if strange && !base.join(Memory::FILE).exists() {
-        return Err(Failure::usage(format!("--data-dir {}: it isn't empty, and pgcordon dev didn't make it", base.display()))
-            .hint("give a new or an empty directory"));
+        return Err(Failure::usage(format!(
+            "--data-dir {}: it isn't empty, and pgcordon dev didn't make it",
+            base.display()
+        ))
+        .hint("give a new or an empty directory"));
     }
     if !account.can_enter(&base) {
         return Err(Failure::usage(format!("--data-dir {}: the user {} can't enter it", base.display(), account.name))
@@ -170,8 +177,12 @@ fn lock(base: &Path) -> Result<File, Failure> {
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut other = String::new();
         let _ = file.read_to_string(&mut other);
-        return Err(Failure::outside(format!("{} is in use by another pgcordon dev (process {})", base.display(), other.trim()))
-            .hint("stop that one first, or give another --data-dir"));
+        return Err(Failure::outside(format!(
+            "{} is in use by another pgcordon dev (process {})",
+            base.display(),
+            other.trim()
+        ))
+        .hint("stop that one first, or give another --data-dir"));
     }
     file.set_len(0).and_then(|()| file.rewind()).map_err(named)?;
     write!(file, "{}", std::process::id()).map_err(named)?;

@@ -63,7 +63,8 @@ impl Kept {
         let failed = |error: std::io::Error| Failure::outside(format!("can't start a process: {error}"));
         // The running program itself, even when its file was replaced by a new build in the meantime.
         let ourselves = Path::new("/proc/self/exe");
-        let program = if ourselves.exists() { ourselves.to_owned() } else { std::env::current_exe().map_err(failed)? };
+        let program =
+            if ourselves.exists() { ourselves.to_owned() } else { std::env::current_exe().map_err(failed)? };
         let mut keeper = Command::new(program);
         keeper.arg0("pgcordon").args(["dev", "keeper"]);
         if let Some((uid, gid)) = terms.account.switch {
@@ -145,9 +146,10 @@ pub(super) fn run(args: &KeeperArgs) -> Result<(), Failure> {
     runtime.shutdown_background();
     match status {
         Ok(status) => std::process::exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))),
-        Err(error) => {
-            Err(Failure::outside(format!("{}: {error}", args.command.first().map(|c| c.to_string_lossy()).unwrap_or_default())))
-        }
+        Err(error) => Err(Failure::outside(format!(
+            "{}: {error}",
+            args.command.first().map(|c| c.to_string_lossy()).unwrap_or_default()
+        ))),
     }
 }
 
@@ -239,7 +241,9 @@ fn send(program: &Child, signal: Signal) {
 async fn remove(directory: &Path) {
     for _ in 0..20 {
         match std::fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tokio::time::sleep(Duration::from_millis(50)).await
+            }
             _ => return,
         }
     }

@@ -18,7 +18,11 @@ pub(super) struct Wish<'a> {
 }
 
 /// Makes a key, or finds the one of this name again. One that was revoked stays revoked.
-pub(super) async fn ensure(client: &Client, memory: &mut Memory, wish: &Wish<'_>) -> Result<RememberedKey, tokio_postgres::Error> {
+pub(super) async fn ensure(
+    client: &Client,
+    memory: &mut Memory,
+    wish: &Wish<'_>,
+) -> Result<RememberedKey, tokio_postgres::Error> {
     let key = memory.key(wish.name, || (format!("{}_{}", wish.name, short_random()), memory::secret()));
     let verifier = scram_sha_256(key.secret.as_bytes());
     client

@@ -68,7 +68,11 @@ async fn end(pid: Pid, data: &Path) -> Result<(), Failure> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    Err(Failure::outside(format!("the Postgres that an earlier run left on {} (process {}) doesn't end", data.display(), pid.as_raw_nonzero())))
+    Err(Failure::outside(format!(
+        "the Postgres that an earlier run left on {} (process {}) doesn't end",
+        data.display(),
+        pid.as_raw_nonzero()
+    )))
 }
 
 /// Whether this process is a Postgres that runs on this data directory, which is its working directory.
@@ -90,7 +94,8 @@ fn is_postgres_on(pid: Pid, data: &Path) -> bool {
 }
 
 fn remove(file: &Path) -> Result<(), Failure> {
-    std::fs::remove_file(file).map_err(|error| Failure::outside(format!("can't remove the stale {}: {error}", file.display())))
+    std::fs::remove_file(file)
+        .map_err(|error| Failure::outside(format!("can't remove the stale {}: {error}", file.display())))
 }
 
 #[cfg(test)]
@@ -99,7 +104,8 @@ mod tests {
 
     #[test]
     fn the_pid_and_the_socket_directory_are_read_from_postmaster_pid() {
-        let left = Left::parse("4711\n/d/postgres\n1700000000\n5433\n/tmp/pgcordon-0/s\n127.0.0.1\n 1 2\nready\n").expect("it parses");
+        let left = Left::parse("4711\n/d/postgres\n1700000000\n5433\n/tmp/pgcordon-0/s\n127.0.0.1\n 1 2\nready\n")
+            .expect("it parses");
         assert_eq!(left.pid, Pid::from_raw(4711));
         assert_eq!(left.socket_directory.as_deref(), Some(Path::new("/tmp/pgcordon-0/s")));
         assert!(Left::parse("").is_none());

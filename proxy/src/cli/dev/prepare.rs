@@ -81,7 +81,13 @@ async fn database(cluster: &Cluster, home: &Home, memory: &Memory) -> Result<Cli
     made.await.map_err(failed("the database"))
 }
 
-async fn load(cluster: &Cluster, home: &Home, client: &Client, wanted: &Wanted<'_>, progress: &Progress) -> Result<(), Failure> {
+async fn load(
+    cluster: &Cluster,
+    home: &Home,
+    client: &Client,
+    wanted: &Wanted<'_>,
+    progress: &Progress,
+) -> Result<(), Failure> {
     let owner = &wanted.roles.owner;
     // The owner may create schemas and trusted extensions, as an application's migrations do.
     let grants = format!(
@@ -106,13 +112,20 @@ async fn load(cluster: &Cluster, home: &Home, client: &Client, wanted: &Wanted<'
 async fn workspaces(client: &Client) -> Result<Vec<(&'static str, Uuid)>, tokio_postgres::Error> {
     let mut ids = Vec::new();
     for name in WORKSPACES {
-        client.execute("INSERT INTO cordon.workspace (name) VALUES ($1) ON CONFLICT (name) DO NOTHING", &[&name]).await?;
+        client
+            .execute("INSERT INTO cordon.workspace (name) VALUES ($1) ON CONFLICT (name) DO NOTHING", &[&name])
+            .await?;
         ids.push((name, client.query_one("SELECT id FROM cordon.workspace WHERE name = $1", &[&name]).await?.get(0)));
     }
     Ok(ids)
 }
 
-async fn keys(client: &Client, memory: &mut Memory, ids: &[(&str, Uuid)], wanted: &Wanted<'_>) -> Result<Prepared, tokio_postgres::Error> {
+async fn keys(
+    client: &Client,
+    memory: &mut Memory,
+    ids: &[(&str, Uuid)],
+    wanted: &Wanted<'_>,
+) -> Result<Prepared, tokio_postgres::Error> {
     let mut workspaces = Vec::new();
     for (name, id) in ids {
         let wish = Wish { name, kind: KeyKind::Workspace, workspace: Some(*id), role: None };

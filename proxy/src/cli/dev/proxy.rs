@@ -36,7 +36,12 @@ impl Ports {
     }
 }
 
-fn reserve(port: Option<u16>, configured: Option<&str>, usual: u16, option: &str) -> Result<(String, TcpListener), Failure> {
+fn reserve(
+    port: Option<u16>,
+    configured: Option<&str>,
+    usual: u16,
+    option: &str,
+) -> Result<(String, TcpListener), Failure> {
     let address = match (port, configured) {
         (None, Some(configured)) => configured.to_owned(),
         (port, _) => format!("{}:{}", Ipv4Addr::LOCALHOST, port.unwrap_or(usual)),
@@ -102,7 +107,10 @@ mod tests {
     fn a_configuration_is_laid_over_key_by_key() {
         let mut under: Table = "[pool]\nsize = 5\nidle = 1\n[http]\nlisten = 'a'".parse().expect("toml");
         overlay(&mut under, "[pool]\nsize = 7\n[tls]\ncertificate = 'c'".parse().expect("toml"));
-        assert_eq!(under, "[pool]\nsize = 7\nidle = 1\n[http]\nlisten = 'a'\n[tls]\ncertificate = 'c'".parse().expect("toml"));
+        assert_eq!(
+            under,
+            "[pool]\nsize = 7\nidle = 1\n[http]\nlisten = 'a'\n[tls]\ncertificate = 'c'".parse().expect("toml")
+        );
     }
 
     #[test]

@@ -124,7 +124,13 @@ mod tests {
             upstream: Upstream { admin_dsn: "postgres://postgres:p@127.0.0.1:5433/app".into() },
             system: dsn("sys"),
             superuser: None,
-            workspaces: vec![Workspace { id: "u".into(), name: "acme".into(), key_id: "k".into(), secret: "s".into(), dsn: dsn("k").dsn }],
+            workspaces: vec![Workspace {
+                id: "u".into(),
+                name: "acme".into(),
+                key_id: "k".into(),
+                secret: "s".into(),
+                dsn: dsn("k").dsn,
+            }],
         }
     }
 
@@ -136,7 +142,11 @@ mod tests {
             r#"{"proxy":{"host":"127.0.0.1","port":6432,"database":"app"},"http":{"url":"http://127.0.0.1:6433","token":"t"},"upstream":{"admin_dsn":"postgres://postgres:p@127.0.0.1:5433/app"},"system":{"dsn":"postgres://sys:s@127.0.0.1:6432/app"},"workspaces":[{"id":"u","name":"acme","key_id":"k","secret":"s","dsn":"postgres://k:s@127.0.0.1:6432/app"}]}"#
         );
         let with = Report { superuser: Some(Dsn { dsn: "postgres://x".into() }), ..report() };
-        assert!(serde_json::to_string(&with).expect("it serialises").contains(r#""superuser":{"dsn":"postgres://x"},"workspaces""#));
+        assert!(
+            serde_json::to_string(&with)
+                .expect("it serialises")
+                .contains(r#""superuser":{"dsn":"postgres://x"},"workspaces""#)
+        );
     }
 
     #[test]

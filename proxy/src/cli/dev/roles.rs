@@ -17,7 +17,8 @@ impl Roles {
     /// The names of `[upstream.roles]`, and the usual ones for the others.
     pub(super) fn of(configuration: &Table) -> Self {
         let named = configuration.get("upstream").and_then(|upstream| upstream.get("roles"));
-        let name = |key: &str, usual: &str| named.and_then(|roles| roles.get(key)?.as_str()).unwrap_or(usual).to_owned();
+        let name =
+            |key: &str, usual: &str| named.and_then(|roles| roles.get(key)?.as_str()).unwrap_or(usual).to_owned();
         Self {
             owner: name("owner", "pgcordon_owner"),
             application: name("application", "pgcordon_app"),

@@ -25,7 +25,14 @@ pub(super) async fn load_demo(client: &Client, owner: &str) -> Result<(), Failur
 }
 
 /// Loads a file as the owner role, through psql: it may be what pg_dump wrote, with COPY data and psql's commands.
-pub(super) async fn load_file(psql: &Path, cluster: &Cluster, home: &Home, owner: &str, database: &str, file: &Path) -> Result<(), Failure> {
+pub(super) async fn load_file(
+    psql: &Path,
+    cluster: &Cluster,
+    home: &Home,
+    owner: &str,
+    database: &str,
+    file: &Path,
+) -> Result<(), Failure> {
     let mut command = Command::new(psql);
     command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=default", "-U", SUPERUSER, "-d", database]);
     command.arg("-h").arg(home.socket()).args(["-p", &cluster.port.to_string()]);
@@ -36,13 +43,18 @@ pub(super) async fn load_file(psql: &Path, cluster: &Cluster, home: &Home, owner
     command.env("PGAPPNAME", "pgcordon dev").env("PGCLIENTENCODING", "UTF8");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let output = command.output().await.map_err(|error| {
-        Failure::outside(format!("can't run {} for --schema: {error}", psql.display())).hint("on Debian: apt-get install postgresql-client")
+        Failure::outside(format!("can't run {} for --schema: {error}", psql.display()))
+            .hint("on Debian: apt-get install postgresql-client")
     })?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().skip_while(|line| !line.contains("ERROR:") && !line.contains("error:")).collect::<Vec<_>>().join("\n  ");
+    let said = said
+        .lines()
+        .skip_while(|line| !line.contains("ERROR:") && !line.contains("error:"))
+        .collect::<Vec<_>>()
+        .join("\n  ");
     Err(Failure::usage(format!("--schema {} can't be loaded as {owner}:\n  {said}", file.display())))
 }
 
@@ -84,7 +96,12 @@ pub(super) async fn tables(client: &Client) -> Result<Vec<Table>, tokio_postgres
         .iter()
         .map(|row| {
             let (ours, theirs): (Vec<String>, Vec<String>) = (row.get(3), row.get(4));
-            Reference { name: row.get(0), from: row.get(1), to: row.get(2), columns: ours.into_iter().zip(theirs).collect() }
+            Reference {
+                name: row.get(0),
+                from: row.get(1),
+                to: row.get(2),
+                columns: ours.into_iter().zip(theirs).collect(),
+            }
         })
         .collect();
     Ok(sort(&tables, &references))
@@ -109,7 +126,9 @@ fn sort(tables: &[(String, Option<String>)], references: &[Reference]) -> Vec<Ta
             sorted.push(Table { name: reference.to.clone(), part: Part::Workspaces { column: theirs.clone() } });
         }
     }
-    while let Some(child) = references.iter().find(|reference| is_in(&sorted, &reference.to) && !is_in(&sorted, &reference.from)) {
+    while let Some(child) =
+        references.iter().find(|reference| is_in(&sorted, &reference.to) && !is_in(&sorted, &reference.from))
+    {
         let part = Part::Child { foreign_key: child.name.clone(), parent: child.to.clone() };
         sorted.push(Table { name: child.from.clone(), part });
     }
@@ -166,8 +185,8 @@ mod tests {
     #[test]
     fn a_table_without_the_column_is_shared_only_if_nothing_of_a_tenant_hangs_on_it() {
         let column = || Some("workspaceId".to_owned());
-        let tables =
-            [("country", None), ("journey", column()), ("note", None), ("step", None), ("workspace", None)].map(|(name, column)| (name.to_owned(), column));
+        let tables = [("country", None), ("journey", column()), ("note", None), ("step", None), ("workspace", None)]
+            .map(|(name, column)| (name.to_owned(), column));
         let references = [
             reference("note_step", "note", "step", &[("stepId", "id")]),
             reference("journey_workspace", "journey", "workspace", &[("workspaceId", "id")]),

@@ -11,10 +11,10 @@ use super::binaries::Binaries;
 use super::cluster::{Cluster, SUPERUSER, Setup};
 use super::home::Home;
 use super::memory::Memory;
+use super::orphan;
 use super::prepare::{self, Prepared};
 use super::progress::Progress;
 use super::proxy::{self, Ports};
-use super::orphan;
 use super::report::{Circumstances, Dsn, Http, Proxy, Report, Upstream, Workspace};
 use super::roles::Roles;
 use super::stage::Stage;
@@ -42,10 +42,16 @@ pub(super) async fn everything(args: &Args, stage: &mut Stage, progress: &Progre
     let pool_size = args.pool_size.or_else(|| proxy::pool_size(&overrides)).unwrap_or(POOL_SIZE);
     let max_connections = pool_size * 5 + CONNECTIONS_BESIDE;
     let logins = roles.logins();
-    let setup = Setup { binaries: &binaries, home, account: &account, ourselves: &ourselves, roles: &logins, max_connections };
+    let setup =
+        Setup { binaries: &binaries, home, account: &account, ourselves: &ourselves, roles: &logins, max_connections };
 
     let mut memory = postgres(cluster, &setup, progress).await?;
-    let wanted = prepare::Wanted { schema: schema.as_deref(), superuser_key: args.superuser_key, roles: &roles, psql: binaries.psql() };
+    let wanted = prepare::Wanted {
+        schema: schema.as_deref(),
+        superuser_key: args.superuser_key,
+        roles: &roles,
+        psql: binaries.psql(),
+    };
     let prepared = prepare::everything(cluster, home, &mut memory, &wanted, progress).await?;
 
     let configuration = configuration(args, overrides, &ports, &memory, (cluster, home, &roles, pool_size));
@@ -80,7 +86,8 @@ async fn postgres(cluster: &mut Cluster, setup: &Setup<'_>, progress: &Progress)
         progress.say("stopped the Postgres that an earlier run left");
     }
     let version = &setup.binaries.version;
-    let remembered = Memory::read(&home.memory()).filter(|memory| memory.complete && home.data().join("PG_VERSION").exists());
+    let remembered =
+        Memory::read(&home.memory()).filter(|memory| memory.complete && home.data().join("PG_VERSION").exists());
     let memory = match remembered {
         Some(memory) if memory.major != setup.binaries.major => {
             return Err(Failure::usage(format!(
@@ -93,7 +100,8 @@ async fn postgres(cluster: &mut Cluster, setup: &Setup<'_>, progress: &Progress)
         }
         Some(memory) => memory,
         None => {
-            progress.say(&format!("making a database with Postgres {version} ({})", setup.binaries.directory.display()));
+            progress
+                .say(&format!("making a database with Postgres {version} ({})", setup.binaries.directory.display()));
             cluster.init(setup).await?;
             Memory::new(setup.binaries.major)
         }
@@ -105,7 +113,13 @@ async fn postgres(cluster: &mut Cluster, setup: &Setup<'_>, progress: &Progress)
 }
 
 /// What `dev` says, what `--config` says over it, and what can't be otherwise: where Postgres is.
-fn configuration(args: &Args, overrides: Table, ports: &Ports, memory: &Memory, of: (&Cluster, &Home, &Roles, u32)) -> Table {
+fn configuration(
+    args: &Args,
+    overrides: Table,
+    ports: &Ports,
+    memory: &Memory,
+    of: (&Cluster, &Home, &Roles, u32),
+) -> Table {
     let (cluster, home, roles, pool_size) = of;
     let mut table = Table::new();
     proxy::set(&mut table, "http", "token", memory.http_token.clone());
@@ -134,7 +148,9 @@ fn admin_dsn(port: u16, memory: &Memory) -> String {
 
 fn report(address: &str, http: &str, upstream: u16, memory: &Memory, prepared: &Prepared) -> Report {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
-    let dsn = |key: &super::memory::RememberedKey| format!("postgres://{}:{}@{host}:{port}/{DATABASE}", key.key_id, key.secret);
+    let dsn = |key: &super::memory::RememberedKey| {
+        format!("postgres://{}:{}@{host}:{port}/{DATABASE}", key.key_id, key.secret)
+    };
     Report {
         proxy: Proxy { host: host.to_owned(), port: port.parse().unwrap_or(0), database: DATABASE.to_owned() },
         http: Http { url: format!("http://{http}"), token: memory.http_token.clone() },

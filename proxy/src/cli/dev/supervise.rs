@@ -21,7 +21,8 @@ const CLUSTER_STOP_MAX: Duration = Duration::from_millis(4000);
 
 /// Runs until a signal or a failure.
 pub(super) async fn run(args: &Args) -> Result<(), Failure> {
-    let mut signals = Signals::listen().map_err(|error| Failure::outside(format!("can't listen for signals: {error}")))?;
+    let mut signals =
+        Signals::listen().map_err(|error| Failure::outside(format!("can't listen for signals: {error}")))?;
     let progress = Progress::start();
     let mut stage = Stage::default();
     let started = tokio::select! {

@@ -18,6 +18,7 @@ mod proxy;
 mod report;
 mod roles;
 mod schema;
+mod shared;
 mod stage;
 mod start;
 mod supervise;

@@ -53,6 +53,8 @@ pub(super) async fn everything(
     let fresh = !memory.complete;
     if fresh {
         load(cluster, home, &client, wanted, progress).await?;
+    } else if wanted.schema.is_some() {
+        progress.say("this database has its schema already: --schema is for a new one, and not loaded again");
     }
     let try_table = walls::raise(&mut client, wanted.roles, progress).await?;
     let ids = workspaces(&client).await.map_err(failed("the workspaces"))?;

@@ -65,8 +65,9 @@ pub(super) enum Part {
     Tenants { column: String },
     /// Protected tables refer to it by their workspace column: it lists the workspaces themselves.
     Workspaces { column: String },
-    /// It refers to a table whose rows belong to workspaces, by a foreign key of this name.
-    Child { foreign_key: String, parent: String },
+    /// It refers to a table whose rows belong to workspaces: by a foreign key of this name, with these columns of its
+    /// own and of its parent.
+    Child { foreign_key: String, parent: String, columns: Vec<(String, String)> },
     /// The same for everybody.
     Reference,
 }
@@ -129,7 +130,8 @@ fn sort(tables: &[(String, Option<String>)], references: &[Reference]) -> Vec<Ta
     while let Some(child) =
         references.iter().find(|reference| is_in(&sorted, &reference.to) && !is_in(&sorted, &reference.from))
     {
-        let part = Part::Child { foreign_key: child.name.clone(), parent: child.to.clone() };
+        let part =
+            Part::Child { foreign_key: child.name.clone(), parent: child.to.clone(), columns: child.columns.clone() };
         sorted.push(Table { name: child.from.clone(), part });
     }
     for (name, _) in tables {
@@ -166,7 +168,31 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class p ON p.oid = k.confrelid
 JOIN pg_namespace pn ON pn.oid = p.relnamespace
 WHERE k.contype = 'f' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'cordon')
-ORDER BY 2, 1"#;
+ORDER BY EXISTS (SELECT FROM pg_attribute a
+    WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND NOT a.attnotnull), 2, 1"#;
+
+/// Schemas of the application, its views that run with the caller's rights, and the sequences that its columns own.
+pub(super) const SURROUNDINGS: &str = r#"
+WITH application AS (
+    SELECT c.oid, n.nspname, c.relname, c.relkind, c.reloptions
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relpersistence <> 't'
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'cordon') AND n.nspname NOT LIKE 'pg\_%'
+        AND NOT EXISTS (SELECT FROM pg_depend d
+            WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+)
+SELECT
+    ARRAY(SELECT DISTINCT quote_ident(nspname) FROM application WHERE relkind IN ('r', 'p')),
+    ARRAY(SELECT format('%I.%I', nspname, relname) FROM application
+        WHERE relkind = 'v' AND reloptions && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1']),
+    ARRAY(SELECT format('%I.%I', nspname, relname) FROM application
+        WHERE relkind = 'v' AND NOT coalesce(
+            reloptions && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1'], false)
+            OR relkind IN ('m', 'f')),
+    ARRAY(SELECT format('%I.%I', nspname, relname) FROM application
+        JOIN pg_depend d ON d.objid = application.oid AND d.classid = 'pg_class'::regclass
+            AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a'
+        WHERE relkind = 'S')"#;
 
 /// An identifier that SQL takes as it stands.
 pub(super) fn quote(name: &str) -> String {
@@ -194,10 +220,15 @@ mod tests {
         ];
         let sorted = sort(&tables, &references);
         let part = |name: &str| sorted.iter().find(|table| table.name == name).map(|table| table.part.clone());
+        let child = |foreign_key: &str, parent: &str, column: &str| Part::Child {
+            foreign_key: foreign_key.into(),
+            parent: parent.into(),
+            columns: vec![(column.into(), "id".into())],
+        };
         assert_eq!(part("journey"), Some(Part::Tenants { column: "workspaceId".into() }));
         assert_eq!(part("workspace"), Some(Part::Workspaces { column: "id".into() }));
-        assert_eq!(part("step"), Some(Part::Child { foreign_key: "step_journey".into(), parent: "journey".into() }));
-        assert_eq!(part("note"), Some(Part::Child { foreign_key: "note_step".into(), parent: "step".into() }));
+        assert_eq!(part("step"), Some(child("step_journey", "journey", "journeyId")));
+        assert_eq!(part("note"), Some(child("note_step", "step", "stepId")));
         assert_eq!(part("country"), Some(Part::Reference));
     }
 }

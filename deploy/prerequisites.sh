@@ -81,13 +81,16 @@ install_missing() {
     [ "${#packages[@]}" -eq 0 ] && return 0
     have apt-get || die "missing here: ${packages[*]} (these are Debian's names). Install them with this system's package manager, then run this again"
     say "installing with apt: ${packages[*]}"
-    # Debian starts a cluster on port 5432 with the package. It isn't needed: pgcordon starts its own.
-    if printf '%s\n' "${packages[@]}" | grep -qx postgresql && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
-        as_root mkdir -p /etc/postgresql-common
-        echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
-    fi
+    # With its server package Debian makes and starts a cluster on port 5432, unless it is told not to. It isn't needed,
+    # for pgcordon starts its own; the word holds for this installation only.
+    local directory=/etc/postgresql-common/createcluster.d
+    local word=$directory/pgcordon.conf
+    as_root mkdir -p "$directory"
+    echo 'create_main_cluster = false' | as_root tee "$word" >/dev/null
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq \
         || printf 'apt-get update failed; going on with the package lists that are here\n' >&2
-    as_root env DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2 \
-        || die "apt could not install ${packages[*]}: is the network reachable? Install them by hand, then run this again"
+    local installed=true
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2 || installed=false
+    as_root rm -f "$word"
+    "$installed" || die "apt could not install ${packages[*]}: is the network reachable? Install them by hand, then run this again"
 }

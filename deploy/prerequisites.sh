@@ -89,8 +89,11 @@ install_missing() {
     echo 'create_main_cluster = false' | as_root tee "$word" >/dev/null
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq \
         || printf 'apt-get update failed; going on with the package lists that are here\n' >&2
-    local installed=true
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2 || installed=false
+    local output installed=true
+    output=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" 2>&1) \
+        || installed=false
     as_root rm -f "$word"
-    "$installed" || die "apt could not install ${packages[*]}: is the network reachable? Install them by hand, then run this again"
+    "$installed" && return 0
+    printf '%s\n' "$output" | tail -n 20 >&2
+    die "apt could not install ${packages[*]}: is the network reachable? Install them by hand, then run this again"
 }

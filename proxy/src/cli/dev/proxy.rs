@@ -117,7 +117,7 @@ mod tests {
     fn a_port_in_use_is_an_error_that_names_it() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = taken.local_addr().expect("an address").port();
-        let refused = reserve(Some(port), None, PORT, "--port").err().expect("it is taken");
+        let refused = reserve(Some(port), None, PORT, "--port").expect_err("it is taken");
         assert!(refused.to_string().contains(&format!("127.0.0.1:{port}")), "{refused}");
     }
 }

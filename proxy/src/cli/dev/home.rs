@@ -143,7 +143,8 @@ fn make_scratch(account: &Account) -> Result<PathBuf, Failure> {
 /// Opens the directory of `--data-dir`: a new one, an empty one, or one of ours.
 fn open_kept(directory: &Path, account: &Account) -> Result<(PathBuf, File), Failure> {
     let named = |error: std::io::Error| Failure::outside(format!("--data-dir {}: {error}", directory.display()));
-    if !directory.exists() {
+    let new = !directory.exists();
+    if new {
         make(directory, 0o711)?;
     }
     let base = directory.canonicalize().map_err(named)?;
@@ -161,6 +162,9 @@ fn open_kept(directory: &Path, account: &Account) -> Result<(PathBuf, File), Fai
         .hint("give a new or an empty directory"));
     }
     if !account.can_enter(&base) {
+        if new {
+            let _ = std::fs::remove_dir(&base);
+        }
         return Err(Failure::usage(format!("--data-dir {}: the user {} can't enter it", base.display(), account.name))
             .hint("Postgres runs as that user: choose a directory that everybody can enter, or chmod a+x it and those above it"));
     }

@@ -15,9 +15,13 @@ use crate::cli::Failure;
 /// What `--config` says, or nothing.
 pub(super) fn overrides(file: Option<&Path>) -> Result<Table, Failure> {
     let Some(file) = file else { return Ok(Table::new()) };
-    let named = |cause: &dyn std::fmt::Display| Failure::usage(format!("--config {}: {cause}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| named(&error))?;
-    text.parse().map_err(|error: toml::de::Error| named(&error))
+    let named = |cause: String| Failure::usage(format!("--config {}: {cause}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
+    text.parse().map_err(|error: toml::de::Error| {
+        // The parser's own words quote the line, which may hold a secret.
+        let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.lines().count());
+        named(format!("line {}: {}", line.max(1), error.message()))
+    })
 }
 
 /// The addresses the proxy will listen on. They are held until it does, so that a port in use is told before Postgres

@@ -148,6 +148,8 @@ fn admin_dsn(port: u16, memory: &Memory) -> String {
 
 fn report(address: &str, http: &str, upstream: u16, memory: &Memory, prepared: &Prepared) -> Report {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
+    // One that listens everywhere is reached here.
+    let host = if matches!(host, "0.0.0.0" | "[::]") { "127.0.0.1" } else { host };
     let dsn = |key: &super::memory::RememberedKey| {
         format!("postgres://{}:{}@{host}:{port}/{DATABASE}", key.key_id, key.secret)
     };

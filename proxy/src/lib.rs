@@ -14,7 +14,7 @@ pub mod session;
 pub mod tls;
 pub mod pool;
 pub mod control;
-pub mod serve;
+// pub mod serve;
 pub mod metrics;
 pub mod admin;
 pub mod config;

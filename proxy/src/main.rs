@@ -1,3 +1,7 @@
 //! The `pgcordon` program: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pgcordon::cli::main()
+}

@@ -26,6 +26,13 @@ pub struct KeyRecord {
     pub suspended: bool,
 }
 
+impl KeyRecord {
+    /// Whether the key opens a session at `now` (seconds since the epoch).
+    pub fn is_usable(&self, now: i64) -> bool {
+        !self.revoked && !self.suspended && self.expires_at.is_none_or(|expiry| now < expiry)
+    }
+}
+
 impl fmt::Debug for KeyRecord {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("KeyRecord").field("key_id", &self.key_id).field("kind", &self.kind).finish_non_exhaustive()

@@ -1,2 +1,10 @@
-//! What is known about one server connection, as plain values: who it is bound to, which statements it has prepared,
-//! which settings were given to it. The session decides by it and the pool keeps it; neither knows the other.
+//! What is known about one server connection, as plain values: until when its context is sealed, which statements it
+//! has prepared, which settings were given to it. The session decides by it and the pool keeps it; neither knows the other.
+
+pub mod settings;
+pub mod state;
+pub mod statement;
+
+pub use settings::Settings;
+pub use state::{BackendState, SessionId};
+pub use statement::{Body, Bodies};

@@ -1,1 +1,14 @@
-//! Sockets and tasks.
+//! Sockets and tasks: what the session decides is done here. Each client is one task on one core.
+
+pub mod accept;
+mod client;
+pub mod core;
+mod drive;
+mod farewell;
+pub mod greeting;
+mod inlet;
+mod login;
+mod outlet;
+pub mod registry;
+mod socket;
+mod startup_settings;

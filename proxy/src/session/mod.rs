@@ -1,1 +1,282 @@
-//! One client's life as a pure machine.
+//! One client's life after authentication, as a pure machine: bytes from either side go in, bytes for either side come
+//! out. It opens no socket, asks no clock and takes no lease; `serve` does those in its name.
+//!
+//! A session works in two modes. *Idle* it holds no server connection: `idle.rs` gathers one cycle of the client's messages
+//! (up to Sync, Flush, Query or FunctionCall) before it asks for one. *Attached* every message is passed on at once:
+//! `client.rs` sends, `server.rs` relays what comes back, and `expect.rs` keeps in order what is still to come.
+
+mod client;
+mod client_statements;
+mod effects;
+mod expect;
+mod idle;
+mod server;
+mod statements;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::backend::{BackendState, Bodies, SessionId, Settings};
+use crate::domain::{Fault, WorkspaceId};
+use crate::domain::limits::SEAL_LIFE;
+use crate::sql::{Analysis, PinReason};
+use crate::tenant::{ContextNames, Seal, SigningKey, context};
+use crate::wire::{Outbound, author, inject};
+
+use effects::{Barrier, Removal};
+use expect::{Expect, Expects, Injected};
+use statements::Statements;
+
+pub use client::Taken;
+pub use idle::Idle;
+
+/// What a session borrows from its core while it decides.
+pub struct Core<'a> {
+    /// What texts leave behind.
+    pub analysis: &'a mut Analysis,
+    /// The bodies of prepared statements.
+    pub bodies: &'a Bodies,
+    /// The key for new seals.
+    pub signing_key: &'a SigningKey,
+    /// The names of the context's settings.
+    pub names: &'a ContextNames,
+    /// Seconds since the epoch, by our clock.
+    pub now: i64,
+    /// A fresh random number from -1 to 1, for `setseed`.
+    pub seed: f64,
+}
+
+/// Where the bytes go.
+#[derive(Default)]
+pub struct Lanes {
+    /// To the client.
+    pub client: Outbound,
+    /// To the server connection.
+    pub server: Outbound,
+}
+
+/// What reading from a server connection came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All went on as it should.
+    Going,
+    /// The context or a setting of the session couldn't be established: nothing that follows ran in the workspace. The
+    /// server connection must be closed, and [`Session::detach_failed`] tells the client.
+    Unbound(Fault),
+}
+
+/// How a server connection is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// The next client of the same workspace may have it as it is.
+    Clean,
+    /// It must be cleared before anybody has it.
+    Soiled,
+    /// It is in the middle of something and must be closed.
+    Busy,
+}
+
+/// What a server reported while a session was being greeted.
+#[derive(Debug, Default)]
+pub struct Reported {
+    /// Names and values of ParameterStatus messages, in order; a later one replaces an earlier one.
+    pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// A setting that Postgres refused, with its own error.
+    pub refused: Option<Fault>,
+}
+
+/// One client's session.
+pub struct Session {
+    id: SessionId,
+    workspace: Option<WorkspaceId>,
+    startup: Arc<Settings>,
+    settings: Arc<Settings>,
+    statements: Statements,
+    expects: Expects,
+    /// Postgres' word for where the transaction stands: `I`, `T` or `E`.
+    status: u8,
+    /// Messages of the extended protocol went out since the last Sync: the server is inside a cycle.
+    in_cycle: bool,
+    /// The server skips all up to the next Sync.
+    skipping: bool,
+    /// Copy data flows from the client.
+    copying_in: bool,
+    /// Bytes of a client's message still to be passed on unread.
+    passing: usize,
+    /// Bytes of a client's message still to be dropped unread.
+    dropping: usize,
+    /// Bytes of a server's message still to be relayed unread.
+    relaying: usize,
+    /// Without a server connection: everything up to the next Sync is ignored, for its cycle was refused.
+    refusing: bool,
+    pin: Option<PinReason>,
+    touched: Vec<Box<str>>,
+    barrier: Barrier,
+    /// What the portals bound since the last Sync would take away.
+    bound: Removal,
+    /// An error came since the barrier was raised.
+    erred: bool,
+    /// RESET ALL took the context away in the middle of a transaction.
+    reopening: bool,
+    /// The server sent an error that ends the connection.
+    fatal: bool,
+    /// What the server reports while the session is being greeted.
+    reported: Option<Reported>,
+}
+
+impl Session {
+    /// A session for an authenticated client, with the settings it asked for when it connected.
+    pub fn new(id: SessionId, workspace: Option<WorkspaceId>, startup: Arc<Settings>) -> Self {
+        Self {
+            id,
+            workspace,
+            settings: startup.clone(),
+            startup,
+            statements: Statements::default(),
+            expects: Expects::default(),
+            status: b'I',
+            in_cycle: false,
+            skipping: false,
+            copying_in: false,
+            passing: 0,
+            dropping: 0,
+            relaying: 0,
+            refusing: false,
+            pin: None,
+            touched: Vec::new(),
+            barrier: Barrier::None,
+            bound: Removal::default(),
+            erred: false,
+            reopening: false,
+            fatal: false,
+            reported: None,
+        }
+    }
+
+    /// Whether the server connection owes nothing and is in no cycle: what is sent now begins a new statement.
+    pub fn is_at_boundary(&self) -> bool {
+        self.expects.is_empty() && !self.in_cycle && self.passing == 0
+    }
+
+    /// Whether the server connection may be given back.
+    pub fn may_leave(&self) -> bool {
+        self.is_at_boundary() && self.status == b'I' && self.pin.is_none()
+    }
+
+    /// How the server connection is left if it is given back now.
+    pub fn leaving(&self, backend: &BackendState) -> Leaving {
+        if !self.is_at_boundary() || self.status != b'I' || self.fatal {
+            Leaving::Busy
+        } else if self.pin.is_some() || backend.is_soiled() {
+            Leaving::Soiled
+        } else {
+            Leaving::Clean
+        }
+    }
+
+    /// Whether Postgres has already told the client why the connection ends.
+    pub const fn was_told_the_end(&self) -> bool {
+        self.fatal
+    }
+
+    /// Whether a statement of the client runs or waits for its answer.
+    pub fn is_waiting(&self) -> bool {
+        !self.expects.is_empty()
+    }
+
+    /// Whether a transaction is open, as far as the server has told.
+    pub const fn in_transaction(&self) -> bool {
+        self.status != b'I'
+    }
+
+    /// Why the client keeps its server connection, if it does.
+    pub const fn pinned(&self) -> Option<PinReason> {
+        self.pin
+    }
+
+    /// Takes a server connection into use: gives it the session's settings and, unless it is bound already, the
+    /// workspace's context, in front of everything else.
+    pub fn attach(&mut self, backend: &mut BackendState, must_bind: bool, core: &Core<'_>, lanes: &mut Lanes) {
+        if must_bind {
+            backend.unsealed();
+        }
+        self.open_context(&[], backend, core, lanes);
+    }
+
+    /// Writes what is missing on the server connection. Called whenever the client is about to begin a new statement.
+    fn open_context(&mut self, input: &[u8], backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
+        if !Arc::ptr_eq(backend.settings(), &self.settings) {
+            let had = backend.settings().clone();
+            for change in had.changes_to(&self.settings) {
+                let (name, value) = match change {
+                    crate::backend::settings::Change::Set(name, value) => (name, Some(value)),
+                    crate::backend::settings::Change::Reset(name) => (name, None),
+                };
+                inject::set_config(lanes.server.author(input), name.as_bytes(), value);
+                self.expects.push(Expect::Injected(Injected::Setting), &mut lanes.client);
+            }
+            backend.given(self.settings.clone());
+        }
+        let Some(workspace) = self.workspace else { return };
+        if backend.is_sealed(core.now) {
+            return;
+        }
+        let database_now = core.now.saturating_add(backend.clock_offset());
+        let seal = Seal::new(core.signing_key, workspace, backend.pid(), database_now);
+        context::bind(lanes.server.author(input), core.names, workspace, &seal, core.seed);
+        for _ in 0..context::BIND_CYCLES {
+            self.expects.push(Expect::Injected(Injected::Seal), &mut lanes.client);
+        }
+        let half_life = i64::try_from(SEAL_LIFE.as_secs() / 2).unwrap_or(0);
+        backend.sealed(core.now.saturating_add(half_life));
+    }
+
+    /// Opens the session on a server connection without a statement of the client, to learn by
+    /// [`Session::take_reported`] what the client is greeted with. The server reports only what changes, so whatever
+    /// another client of the workspace had is taken back first.
+    pub fn greet(&mut self, backend: &mut BackendState, must_bind: bool, core: &Core<'_>, lanes: &mut Lanes) {
+        self.reported = Some(Reported::default());
+        self.settings = Settings::none();
+        self.attach(backend, must_bind, core, lanes);
+        self.settings = self.startup.clone();
+        self.open_context(&[], backend, core, lanes);
+    }
+
+    /// What the server reported since [`Session::greet`].
+    pub fn take_reported(&mut self) -> Reported {
+        self.reported.take().unwrap_or_default()
+    }
+
+    /// The server connection is gone before the session's statements ran in its workspace: each cycle under way is
+    /// answered with the fault, and the session is idle again.
+    pub fn detach_failed(&mut self, fault: &Fault, lanes: &mut Lanes) {
+        let cycles = self.expects.abandon();
+        let out = lanes.client.author(&[]);
+        for _ in 0..cycles {
+            author::error(out, author::Severity::Error, fault);
+            author::ready(out);
+        }
+        if self.in_cycle {
+            author::error(out, author::Severity::Error, fault);
+            self.refusing = true;
+        }
+        self.dropping = self.passing;
+        self.detached();
+    }
+
+    /// The server connection was given back or is gone.
+    pub fn detached(&mut self) {
+        self.status = b'I';
+        self.in_cycle = false;
+        self.skipping = false;
+        self.copying_in = false;
+        self.passing = 0;
+        self.relaying = 0;
+        self.pin = None;
+        self.touched.clear();
+        self.barrier = Barrier::None;
+        self.bound = Removal::default();
+        self.reopening = false;
+    }
+}

@@ -2,7 +2,9 @@
 //! seal that proves it to the database.
 
 pub mod binding;
+pub mod context;
 pub mod seal;
 
 pub use binding::{Binding, Tenant};
+pub use context::ContextNames;
 pub use seal::{Seal, SigningKey};

@@ -1,0 +1,87 @@
+//! One connection from accept to end.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::domain::limits::LOGIN_TIMEOUT;
+use crate::domain::{Fault, Origin, SqlState};
+use crate::session::Session;
+use crate::tenant::Binding;
+use crate::wire::author;
+
+use super::core::CoreContext;
+use super::drive::Driver;
+use super::login::{LoggedIn, Refused, is_still_good, login};
+use super::outlet::Outlet;
+use super::socket::ClientSocket;
+use super::{farewell, greeting, startup_settings};
+
+/// BackendKeyData's secret in protocol 3.0, in bytes.
+const SECRET_BYTES: usize = 4;
+/// The same from protocol 3.2 on.
+const LONG_SECRET_BYTES: usize = 32;
+
+/// Serves one connection. Whatever happens to it happens to it alone.
+pub(super) async fn serve(core: Rc<CoreContext>, stream: TcpStream, peer: SocketAddr) {
+    let refused = match timeout(LOGIN_TIMEOUT, login(&core, stream, peer)).await {
+        Ok(Ok(client)) => {
+            core.counters.login(true);
+            return session(core, client).await;
+        }
+        Ok(Err(refused)) => refused,
+        Err(_) => {
+            tracing::info!(%peer, "a login took too long");
+            return;
+        }
+    };
+    if let Refused::Told(mut socket, fault) = refused {
+        core.counters.login(false);
+        tracing::warn!(%peer, %fault, "a login was refused");
+        farewell::send(&mut socket, &mut Outlet::default(), &fault).await;
+    }
+}
+
+async fn session(core: Rc<CoreContext>, client: LoggedIn) {
+    let LoggedIn { mut socket, startup, verified, database } = client;
+    let binding = Binding::of(&verified);
+    let pool = core.pools.get(&database, binding.role());
+    let opened = async {
+        let settings = startup_settings::of(&startup, &binding, &core.shared.names)?;
+        let parameters = greeting::learn(&core, &pool, &database, &binding, &settings).await?;
+        let secret_bytes = if startup.minor >= 2 { LONG_SECRET_BYTES } else { SECRET_BYTES };
+        let registered = core.shared.registry.enter(binding.key_id().clone(), binding.workspace(), secret_bytes);
+        if !is_still_good(&core, &verified) {
+            return Err(Fault::new(Origin::Proxy, SqlState::ADMIN_SHUTDOWN, "the API key was revoked while the session was opened"));
+        }
+        Ok((settings, parameters, registered))
+    };
+    let (settings, parameters, registered) = match opened.await {
+        Ok(opened) => opened,
+        Err(fault) => {
+            tracing::warn!(key = %binding.key_id(), %fault, "a session couldn't be opened");
+            return farewell::send(&mut socket, &mut Outlet::default(), &fault).await;
+        }
+    };
+    let mut out = BytesMut::new();
+    author::authentication_ok(&mut out);
+    greeting::write(&mut out, &parameters);
+    author::backend_key_data(&mut out, registered.pid(), registered.secret());
+    author::ready(&mut out);
+    if greet(&mut socket, &out).await.is_err() {
+        return;
+    }
+    drop(out);
+    let session = Session::new(registered.slot().id, binding.workspace(), settings);
+    let _open = core.counters.client();
+    Driver::new(core, socket, session, registered, binding, pool).run().await;
+}
+
+async fn greet(socket: &mut ClientSocket, bytes: &[u8]) -> std::io::Result<()> {
+    socket.write_all(bytes).await?;
+    socket.flush().await
+}

@@ -1,0 +1,102 @@
+//! What all clients of one core share. A core is one thread with a runtime of its own; nothing here is locked.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rand::Rng;
+
+use crate::auth::{self, MockSecret};
+use crate::backend::Bodies;
+use crate::control::Snapshot;
+use crate::domain::clock;
+use crate::metrics::CoreCounters;
+use crate::pool::Pools;
+use crate::pool::upstream::Upstream;
+use crate::session::{self, Lanes};
+use crate::sql::Analysis;
+use crate::tenant::ContextNames;
+use crate::tls::Acceptor;
+
+use super::greeting::Greetings;
+use super::inlet::Scratch;
+use super::registry::Registry;
+
+/// What all cores share.
+pub struct Shared {
+    /// Keys, workspaces and signing keys, as last loaded.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Who is connected.
+    pub registry: Arc<Registry>,
+    /// The bodies of prepared statements.
+    pub bodies: Bodies,
+    /// The names of the context's settings.
+    pub names: ContextNames,
+    /// The Postgres behind the proxy.
+    pub upstream: Arc<Upstream>,
+    /// TLS for clients, if it is configured.
+    pub tls: Option<Acceptor>,
+    /// How clients prove their secrets.
+    pub auth: auth::Settings,
+    /// What unknown users are shown in place of a key's salt.
+    pub mock_secret: MockSecret,
+    /// The databases that workspace keys may use; the first stands in for a client that names none.
+    pub databases: Vec<String>,
+}
+
+/// What the clients of one core share.
+pub struct CoreContext {
+    /// What all cores share.
+    pub shared: Arc<Shared>,
+    /// The server connections of this core.
+    pub pools: Pools,
+    /// Where sockets are read into.
+    pub scratch: RefCell<Scratch>,
+    /// Where messages are written for the sockets.
+    pub lanes: RefCell<Lanes>,
+    /// What texts leave behind.
+    pub analysis: RefCell<Analysis>,
+    /// What Postgres reports to a new client.
+    pub greetings: RefCell<Greetings>,
+    /// What this core has done.
+    pub counters: Arc<CoreCounters>,
+}
+
+impl CoreContext {
+    /// A core with these server connections.
+    pub fn new(shared: Arc<Shared>, pools: Pools, counters: Arc<CoreCounters>) -> Rc<Self> {
+        Rc::new(Self {
+            shared,
+            pools,
+            scratch: RefCell::default(),
+            lanes: RefCell::default(),
+            analysis: RefCell::default(),
+            greetings: RefCell::default(),
+            counters,
+        })
+    }
+
+    /// Lends a session what it decides by.
+    pub(super) fn with<T>(&self, decide: impl FnOnce(&mut session::Core<'_>) -> T) -> T {
+        let snapshot = self.shared.snapshot.load();
+        decide(&mut session::Core {
+            analysis: &mut self.analysis.borrow_mut(),
+            bodies: &self.shared.bodies,
+            signing_key: snapshot.signing_key(),
+            names: &self.shared.names,
+            now: clock::unix_seconds(),
+            seed: rand::rng().random_range(-1.0..1.0),
+        })
+    }
+
+    /// Stops what runs on a server process whose client is gone.
+    pub(super) fn cancel_upstream(&self, pid: i32, secret: &[u8]) {
+        let (upstream, secret) = (self.shared.upstream.clone(), secret.to_vec());
+        self.pools.spawn(async move {
+            if let Err(fault) = upstream.cancel(pid, &secret).await {
+                tracing::debug!(%fault, "a cancel request didn't reach Postgres");
+            }
+        });
+    }
+}

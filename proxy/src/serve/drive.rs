@@ -1,0 +1,400 @@
+//! One authenticated client: its session between its socket and a server connection. This file waits and the session
+//! decides; there is one place where a task waits for everything at once.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::domain::limits::READ_BYTES;
+use crate::domain::{Fault, Origin, SqlState};
+use crate::pool::{Lease, Outcome, Pool};
+use crate::session::{Idle, Lanes, Leaving, Progress, Session, Taken};
+use crate::tenant::Binding;
+
+use super::core::CoreContext;
+use super::inlet::Inlet;
+use super::outlet::Outlet;
+use super::registry::{CancelTarget, Order, Registered};
+use super::socket::ClientSocket;
+
+/// Why a session ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client said goodbye or is gone.
+    ClientGone,
+    /// The client must be told why, if Postgres hasn't done it.
+    Fault(Fault),
+}
+
+/// What a task was woken for.
+enum Event {
+    Client(usize),
+    Server(usize),
+    ClientGone,
+    ServerGone,
+    Ordered(Order),
+}
+
+/// A client that has been let in.
+pub(super) struct Driver {
+    core: Rc<CoreContext>,
+    socket: ClientSocket,
+    session: Session,
+    registered: Registered,
+    binding: Binding,
+    pool: Rc<Pool>,
+    lease: Option<Lease>,
+    /// The lease is new: the session hasn't taken it into use.
+    unopened: bool,
+    from_client: Inlet,
+    from_server: Inlet,
+    to_client: Outlet,
+    to_server: Outlet,
+    /// The client's next message waits for the server's answer.
+    held: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        core: Rc<CoreContext>,
+        socket: ClientSocket,
+        session: Session,
+        registered: Registered,
+        binding: Binding,
+        pool: Rc<Pool>,
+    ) -> Self {
+        Self {
+            core,
+            socket,
+            session,
+            registered,
+            binding,
+            pool,
+            lease: None,
+            unopened: false,
+            from_client: Inlet::default(),
+            from_server: Inlet::default(),
+            to_client: Outlet::default(),
+            to_server: Outlet::default(),
+            held: false,
+        }
+    }
+
+    /// Serves the client to its end.
+    pub(super) async fn run(mut self) {
+        let end = loop {
+            let step = match self.next().await {
+                Event::Client(read) => self.on_client(read).await,
+                Event::Server(read) => self.on_server(read).await,
+                Event::ClientGone => Err(End::ClientGone),
+                Event::ServerGone => Err(self.server_lost()),
+                Event::Ordered(order) => Err(End::Fault(farewell(order))),
+            };
+            if let Err(end) = step {
+                break end;
+            }
+        };
+        self.finish(end).await;
+    }
+
+    /// The one place where a client's task waits for everything at once.
+    async fn next(&mut self) -> Event {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        let slot = self.registered.slot();
+        slot.watch(context.waker());
+        match slot.ordered() {
+            Some(Order::Drain) if self.session.in_transaction() || self.session.is_waiting() => {}
+            Some(order) => return Poll::Ready(Event::Ordered(order)),
+            None => {}
+        }
+        let mut scratch = self.core.scratch.borrow_mut();
+        if !self.to_client.is_clear() && let Poll::Ready(Err(_)) = self.to_client.poll_clear(&mut self.socket, context) {
+            return Poll::Ready(Event::ClientGone);
+        }
+        if let Some(lease) = &mut self.lease {
+            let server = &mut lease.connection.socket;
+            if !self.to_server.is_clear() && let Poll::Ready(Err(_)) = self.to_server.poll_clear(server, context) {
+                return Poll::Ready(Event::ServerGone);
+            }
+            if self.to_client.is_clear() && let Poll::Ready(read) = scratch.poll_read(server, context) {
+                return Poll::Ready(match read {
+                    Ok(0) | Err(_) => Event::ServerGone,
+                    Ok(read) => Event::Server(read),
+                });
+            }
+        }
+        if self.to_server.is_clear() && !self.held && let Poll::Ready(read) = scratch.poll_read(&mut self.socket, context) {
+            return Poll::Ready(match read {
+                Ok(0) | Err(_) => Event::ClientGone,
+                Ok(read) => Event::Client(read),
+            });
+        }
+        Poll::Pending
+    }
+
+    /// The client sent something, of which the last `fresh` bytes are still in the core's buffer.
+    async fn on_client(&mut self, mut fresh: usize) -> Result<(), End> {
+        loop {
+            if self.lease.is_some() && self.session.is_at_boundary() && self.registered.slot().is_cancelling() {
+                self.keep(fresh);
+                fresh = 0;
+                self.quiet().await;
+            }
+            match self.pass_on(fresh)? {
+                Passed::All => return Ok(()),
+                Passed::NeedsServer => self.wait_for_lease().await?,
+            }
+            fresh = 0;
+        }
+    }
+
+    /// Hands the client's bytes to the session, with a server connection if it has one, needs none, or gets one at once.
+    fn pass_on(&mut self, fresh: usize) -> Result<Passed, End> {
+        let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes.borrow_mut());
+        let lanes = &mut *lanes;
+        let fresh = &scratch[..fresh];
+        let input = self.from_client.input(fresh);
+        let mut at = 0;
+        if self.lease.is_none() {
+            let (taken, idle) = self.session.on_idle_client(input, lanes).map_err(End::Fault)?;
+            at = taken;
+            flush_client(&mut self.to_client, &mut self.socket, lanes, input)?;
+            match idle {
+                Idle::Ended => return Err(End::ClientGone),
+                Idle::More => {
+                    self.from_client.taken(at, fresh);
+                    return Ok(Passed::All);
+                }
+                Idle::NeedsServer => {
+                    self.lease = self.pool.try_lease(&self.binding);
+                    self.unopened = true;
+                }
+            }
+        }
+        let Some(lease) = &mut self.lease else {
+            self.from_client.taken(at, fresh);
+            return Ok(Passed::NeedsServer);
+        };
+        if std::mem::take(&mut self.unopened) {
+            attach(lease, &mut self.session, &self.registered, &self.core, lanes);
+        }
+        let rest = &input[at..];
+        let (taken, state) = self.core.with(|core| self.session.on_client(rest, &mut lease.state, core, lanes)).map_err(End::Fault)?;
+        let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(rest), &mut idle_context());
+        lanes.server.clear();
+        flush_client(&mut self.to_client, &mut self.socket, lanes, rest)?;
+        self.from_client.taken(at + taken, fresh);
+        self.held = state == Taken::Held;
+        match (state, sent) {
+            (_, Err(_)) => Err(self.server_lost()),
+            (Taken::Ended, Ok(())) => Err(End::ClientGone),
+            (Taken::All | Taken::Held, Ok(())) => Ok(Passed::All),
+        }
+    }
+
+    /// The server connection sent something, all of it in the core's buffer.
+    async fn on_server(&mut self, fresh: usize) -> Result<(), End> {
+        if let Progress::Unbound(fault) = self.relay(fresh)? {
+            tracing::warn!(session = self.registered.slot().id, %fault, "a bind failed; its server connection is closed");
+            self.release(Outcome::Broken).await;
+            let core = self.core.clone();
+            let lanes = &mut *core.lanes.borrow_mut();
+            self.session.detach_failed(&fault, lanes);
+            flush_client(&mut self.to_client, &mut self.socket, lanes, &[])?;
+        }
+        if self.lease.is_some() && self.session.may_leave() {
+            self.core.counters.transaction();
+            self.leave().await;
+        }
+        if self.from_client.is_empty() || self.session.is_waiting() {
+            return Ok(());
+        }
+        self.held = false;
+        self.on_client(0).await
+    }
+
+    fn relay(&mut self, fresh: usize) -> Result<Progress, End> {
+        let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes.borrow_mut());
+        let lanes = &mut *lanes;
+        let Some(lease) = &mut self.lease else { return Ok(Progress::Going) };
+        let fresh = &scratch[..fresh];
+        let input = self.from_server.input(fresh);
+        let handled = self.session.on_server(input, &mut lease.state, lanes);
+        let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(&[]), &mut idle_context());
+        lanes.server.clear();
+        flush_client(&mut self.to_client, &mut self.socket, lanes, input)?;
+        let (taken, progress) = handled.map_err(End::Fault)?;
+        self.from_server.taken(taken, fresh);
+        match sent {
+            Ok(()) => Ok(progress),
+            Err(_) => Err(self.server_lost()),
+        }
+    }
+
+    /// Keeps what is in the core's buffer: the task is about to wait, and others will read.
+    fn keep(&mut self, fresh: usize) {
+        let scratch = self.core.scratch.borrow();
+        self.from_client.input(&scratch[..fresh]);
+        self.from_client.taken(0, &scratch[..fresh]);
+    }
+
+    /// Waits until no cancel is on its way to the server connection.
+    async fn quiet(&self) {
+        poll_fn(|context| self.registered.slot().poll_quiet(context)).await;
+    }
+
+    /// Waits in the pool's queue. When nothing becomes free, the cycle that asked is refused and the session goes on.
+    async fn wait_for_lease(&mut self) -> Result<(), End> {
+        let slot = self.registered.slot().clone();
+        slot.set_queued(true);
+        let waited = {
+            let mut lease = std::pin::pin!(self.pool.lease(&self.binding));
+            let (core, socket, from_client) = (&self.core, &mut self.socket, &mut self.from_client);
+            poll_fn(|context| {
+                slot.watch(context.waker());
+                if let Poll::Ready(leased) = lease.as_mut().poll(context) {
+                    return Poll::Ready(leased.map_err(Waited::Refused));
+                }
+                if slot.was_cancelled() {
+                    return Poll::Ready(Err(Waited::Refused(cancelled())));
+                }
+                if let Some(order) = slot.ordered() {
+                    return Poll::Ready(Err(Waited::End(End::Fault(farewell(order)))));
+                }
+                // A client that leaves while it waits gives up its place.
+                while from_client.len() < READ_BYTES {
+                    let mut scratch = core.scratch.borrow_mut();
+                    match scratch.poll_read(socket, context) {
+                        Poll::Ready(Ok(read)) if read > 0 => {
+                            from_client.input(&scratch[..read]);
+                            from_client.taken(0, &scratch[..read]);
+                        }
+                        Poll::Ready(_) => return Poll::Ready(Err(Waited::End(End::ClientGone))),
+                        Poll::Pending => break,
+                    }
+                }
+                Poll::Pending
+            })
+            .await
+        };
+        slot.set_queued(false);
+        match waited {
+            Ok(lease) => {
+                self.lease = Some(lease);
+                self.unopened = true;
+                Ok(())
+            }
+            Err(Waited::Refused(fault)) => self.refuse(&fault),
+            Err(Waited::End(end)) => Err(end),
+        }
+    }
+
+    fn refuse(&mut self, fault: &Fault) -> Result<(), End> {
+        tracing::debug!(session = self.registered.slot().id, %fault, "a cycle was refused");
+        let lanes = &mut *self.core.lanes.borrow_mut();
+        let input = self.from_client.input(&[]);
+        let taken = self.session.refuse(input, fault, lanes).map_err(End::Fault)?;
+        self.from_client.taken(taken, &[]);
+        flush_client(&mut self.to_client, &mut self.socket, lanes, &[])
+    }
+
+    /// Gives the server connection back as the session leaves it.
+    async fn leave(&mut self) {
+        let Some(lease) = &self.lease else { return };
+        let outcome = match self.session.leaving(&lease.state) {
+            Leaving::Clean => Outcome::Clean,
+            Leaving::Soiled => Outcome::Dirty,
+            Leaving::Busy => Outcome::Broken,
+        };
+        self.release(outcome).await;
+        self.session.detached();
+    }
+
+    /// Gives the server connection back once no cancel is on its way to it.
+    async fn release(&mut self, outcome: Outcome) {
+        self.registered.slot().let_go();
+        if self.registered.slot().is_cancelling() {
+            self.quiet().await;
+        }
+        self.from_server = Inlet::default();
+        self.to_server = Outlet::default();
+        self.held = false;
+        if let Some(lease) = self.lease.take() {
+            lease.release(outcome);
+        }
+    }
+
+    fn server_lost(&self) -> End {
+        if self.session.was_told_the_end() {
+            return End::ClientGone;
+        }
+        let text = if self.session.in_transaction() || self.session.is_waiting() {
+            "the server connection was lost; whether the running statement or transaction took effect is unknown"
+        } else {
+            "the server connection was lost, and with it the state that the session kept on it"
+        };
+        End::Fault(Fault::new(Origin::Upstream, SqlState::CONNECTION_FAILURE, text))
+    }
+
+    /// Tells the client why, stops what still runs for it, and gives the server connection back or closes it.
+    async fn finish(mut self, end: End) {
+        if let End::Fault(fault) = &end {
+            tracing::info!(session = self.registered.slot().id, %fault, "a session ended");
+            super::farewell::send(&mut self.socket, &mut self.to_client, fault).await;
+        }
+        let Some(lease) = &self.lease else { return };
+        if self.session.leaving(&lease.state) == Leaving::Busy && self.session.is_waiting() {
+            // Nobody waits for the answer any more: the statement is stopped rather than left to run.
+            self.core.cancel_upstream(lease.connection.pid, &lease.connection.secret);
+        }
+        self.leave().await;
+    }
+}
+
+/// What became of the client's bytes.
+enum Passed {
+    All,
+    NeedsServer,
+}
+
+/// Why the wait for a server connection ended without one.
+enum Waited {
+    Refused(Fault),
+    End(End),
+}
+
+/// The session takes a server connection into use. What that writes goes out with the client's first message.
+fn attach(lease: &mut Lease, session: &mut Session, registered: &Registered, core: &CoreContext, lanes: &mut Lanes) {
+    let target = CancelTarget { pid: lease.connection.pid, secret: lease.connection.secret.as_slice().into() };
+    registered.slot().hold(target);
+    let must_bind = lease.needs_bind();
+    core.with(|core| session.attach(&mut lease.state, must_bind, core, lanes));
+}
+
+fn flush_client(outlet: &mut Outlet, socket: &mut ClientSocket, lanes: &mut Lanes, input: &[u8]) -> Result<(), End> {
+    if lanes.client.is_empty() {
+        return Ok(());
+    }
+    let sent = outlet.send(socket, lanes.client.bytes(input), &mut idle_context());
+    lanes.client.clear();
+    sent.map_err(|_| End::ClientGone)
+}
+
+/// For a write that isn't waited for: what the socket doesn't take is sent by `poll_next`, which waits.
+fn idle_context() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+fn cancelled() -> Fault {
+    Fault::new(Origin::Client, SqlState::QUERY_CANCELED, "canceled by the user while waiting for a server connection")
+}
+
+fn farewell(order: Order) -> Fault {
+    match order {
+        Order::Drain | Order::Stop => Fault::new(Origin::Proxy, SqlState::ADMIN_SHUTDOWN, "the proxy is shutting down"),
+        Order::Revoked => Fault::new(Origin::Proxy, SqlState::ADMIN_SHUTDOWN, "the API key was revoked or has expired, or its workspace is suspended"),
+    }
+}

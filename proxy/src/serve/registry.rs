@@ -1,0 +1,237 @@
+//! Who is connected: how a cancel request finds its session, and how a session is told from outside that it must end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Waker};
+
+use dashmap::DashMap;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use rand::RngCore;
+use smallvec::SmallVec;
+
+use crate::backend::SessionId;
+use crate::domain::{KeyId, WorkspaceId};
+
+/// Why a session is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The proxy is shutting down: the session ends when no transaction is open.
+    Drain,
+    /// The proxy is shutting down, and the time for it is over.
+    Stop,
+    /// The session's key was revoked or has expired, or its workspace is suspended.
+    Revoked,
+}
+
+const NO_ORDER: u8 = 0;
+
+/// The server process a cancel is for, with the secret Postgres gave for it.
+#[derive(Clone)]
+pub struct CancelTarget {
+    /// The server process.
+    pub pid: i32,
+    /// Postgres' secret. It never leaves this process but for a CancelRequest.
+    pub secret: SmallVec<[u8; 8]>,
+}
+
+/// One session as others see it.
+pub struct Slot {
+    /// The session's number.
+    pub id: SessionId,
+    /// The key it was opened with.
+    pub key_id: KeyId,
+    /// Its workspace, if it has one.
+    pub workspace: Option<WorkspaceId>,
+    order: AtomicU8,
+    queued: AtomicBool,
+    cancelled: AtomicBool,
+    target: Mutex<Option<CancelTarget>>,
+    cancels: AtomicUsize,
+    waker: AtomicWaker,
+}
+
+impl Slot {
+    fn new(id: SessionId, key_id: KeyId, workspace: Option<WorkspaceId>) -> Self {
+        Self {
+            id,
+            key_id,
+            workspace,
+            order: AtomicU8::new(NO_ORDER),
+            queued: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            target: Mutex::new(None),
+            cancels: AtomicUsize::new(0),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    /// Tells the session to end. An order is never taken back, only made stricter.
+    pub fn order(&self, order: Order) {
+        let code = match order {
+            Order::Drain => 1,
+            Order::Stop => 2,
+            Order::Revoked => 3,
+        };
+        self.order.fetch_max(code, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// What the session was told.
+    pub fn ordered(&self) -> Option<Order> {
+        match self.order.load(Ordering::Relaxed) {
+            NO_ORDER => None,
+            1 => Some(Order::Drain),
+            2 => Some(Order::Stop),
+            _ => Some(Order::Revoked),
+        }
+    }
+
+    /// The session's task is woken when it is told something.
+    pub fn watch(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// The session waits for a server connection, or no longer does.
+    pub fn set_queued(&self, queued: bool) {
+        self.cancelled.store(false, Ordering::Relaxed);
+        self.queued.store(queued, Ordering::Relaxed);
+    }
+
+    /// Whether the session was cancelled while it waited for a server connection.
+    pub fn was_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// The session holds the server connection that `target` cancels.
+    pub fn hold(&self, target: CancelTarget) {
+        *self.target.lock() = Some(target);
+    }
+
+    /// The session is about to give its server connection back: no cancel reaches that any more, but one may be on
+    /// its way. See [`Slot::poll_quiet`].
+    pub fn let_go(&self) {
+        *self.target.lock() = None;
+    }
+
+    /// Whether a cancel is on its way to the server connection of this session.
+    pub fn is_cancelling(&self) -> bool {
+        self.cancels.load(Ordering::Acquire) > 0
+    }
+
+    /// Ready when no cancel is on its way.
+    pub fn poll_quiet(&self, context: &Context<'_>) -> std::task::Poll<()> {
+        self.watch(context.waker());
+        if self.is_cancelling() { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    }
+
+    /// A cancel request for this session: what must be sent to Postgres, if it holds a server connection.
+    fn cancel(self: &Arc<Self>) -> Option<CancelInFlight> {
+        let target = self.target.lock();
+        match &*target {
+            Some(target) => {
+                self.cancels.fetch_add(1, Ordering::AcqRel);
+                Some(CancelInFlight { slot: self.clone(), target: target.clone() })
+            }
+            None => {
+                if self.queued.load(Ordering::Relaxed) {
+                    self.cancelled.store(true, Ordering::Relaxed);
+                    self.waker.wake();
+                }
+                None
+            }
+        }
+    }
+}
+
+/// A cancel on its way to Postgres. Until it is dropped, the server connection it is for begins nothing new.
+pub struct CancelInFlight {
+    slot: Arc<Slot>,
+    /// Where it goes.
+    pub target: CancelTarget,
+}
+
+impl Drop for CancelInFlight {
+    fn drop(&mut self) {
+        self.slot.cancels.fetch_sub(1, Ordering::AcqRel);
+        self.slot.waker.wake();
+    }
+}
+
+/// All sessions of this process, by the key they were given in BackendKeyData. Keys are ours and random; none is Postgres'.
+#[derive(Default)]
+pub struct Registry {
+    sessions: DashMap<(i32, Box<[u8]>), Arc<Slot>, ahash::RandomState>,
+    next_id: AtomicU64,
+    next_pid: AtomicI32,
+}
+
+/// A session's entry. It leaves the registry when this is dropped.
+pub struct Registered {
+    registry: Arc<Registry>,
+    pid: i32,
+    secret: Box<[u8]>,
+    slot: Arc<Slot>,
+}
+
+impl Registry {
+    /// Enters a session; `secret_bytes` is 4 for protocol 3.0 and more from 3.2 on.
+    pub fn enter(self: &Arc<Self>, key_id: KeyId, workspace: Option<WorkspaceId>, secret_bytes: usize) -> Registered {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let pid = (self.next_pid.fetch_add(1, Ordering::Relaxed) & 0x3fff_ffff) + 1;
+        let mut secret = vec![0; secret_bytes].into_boxed_slice();
+        rand::rng().fill_bytes(&mut secret);
+        let slot = Arc::new(Slot::new(id, key_id, workspace));
+        self.sessions.insert((pid, secret.clone()), slot.clone());
+        Registered { registry: self.clone(), pid, secret, slot }
+    }
+
+    /// The cancel that a CancelRequest asks for. Nobody is told whether its key was right.
+    pub fn cancel(&self, pid: i32, secret: &[u8]) -> Option<CancelInFlight> {
+        let slot = self.sessions.get(&(pid, Box::from(secret)))?.clone();
+        slot.cancel()
+    }
+
+    /// Tells every session for which `which` holds to end.
+    pub fn order(&self, order: Order, which: impl Fn(&Slot) -> bool) {
+        for entry in &self.sessions {
+            if which(entry.value()) {
+                entry.value().order(order);
+            }
+        }
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is no session.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
+impl Registered {
+    /// The process id of BackendKeyData.
+    pub const fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The secret of BackendKeyData.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
+    /// The session as others see it.
+    pub const fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let secret = std::mem::take(&mut self.secret);
+        self.registry.sessions.remove(&(self.pid, secret));
+    }
+}

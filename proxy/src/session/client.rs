@@ -1,0 +1,209 @@
+//! The client's side while the session holds a server connection: each message is passed on as soon as it is there, and
+//! what it will bring is queued. What is malformed in a way that leaves the framing whole goes to Postgres as it came:
+//! its own error is the right one.
+
+use crate::backend::BackendState;
+use crate::domain::Fault;
+use crate::domain::limits::OPENED_MESSAGE_BYTES_MAX;
+use crate::sql::{Deallocates, PinReason};
+use crate::wire::frame::HEAD;
+use crate::wire::{Frame, inject, open};
+
+use super::effects::Removal;
+use super::expect::{Expect, Injected, Parsed};
+use super::idle::{invalid_length, invalid_type};
+use super::{Core, Lanes, Session};
+
+/// Functions whose call leaves state that a FunctionCall doesn't show: `set_config`, and the session-level advisory locks.
+const STATEFUL_FUNCTIONS: [u32; 9] = [2078, 2880, 2881, 2882, 2883, 2889, 2890, 2891, 2892];
+
+/// What an attached client's bytes came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// All complete messages were passed on.
+    All,
+    /// The next message waits until the server has answered.
+    Held,
+    /// The client said goodbye.
+    Ended,
+}
+
+/// One message, and where it stands in the input.
+#[derive(Clone, Copy)]
+pub(super) struct Message<'a> {
+    pub(super) input: &'a [u8],
+    pub(super) at: usize,
+    pub(super) frame: Frame,
+}
+
+impl<'a> Message<'a> {
+    /// What of it is there.
+    pub(super) fn seen(self) -> &'a [u8] {
+        let rest = &self.input[self.at..];
+        &rest[..rest.len().min(self.frame.total)]
+    }
+
+    pub(super) fn is_whole(self) -> bool {
+        self.frame.is_whole(&self.input[self.at..])
+    }
+}
+
+impl Session {
+    /// Passes an attached client's messages on. Returns how many bytes are dealt with.
+    ///
+    /// # Errors
+    /// A message that no client may send: the session ends.
+    pub fn on_client(
+        &mut self,
+        input: &[u8],
+        backend: &mut BackendState,
+        core: &mut Core<'_>,
+        lanes: &mut Lanes,
+    ) -> Result<(usize, Taken), Fault> {
+        let mut at = 0;
+        loop {
+            if self.passing > 0 {
+                let passed = self.passing.min(input.len() - at);
+                lanes.server.relay(input, at..at + passed);
+                self.passing -= passed;
+                at += passed;
+            }
+            if self.is_held() {
+                return Ok((at, Taken::Held));
+            }
+            let Some(frame) = Frame::from_client(&input[at..]).map_err(|_| invalid_length())? else {
+                return Ok((at, Taken::All));
+            };
+            if frame.tag == b'X' {
+                return Ok((at, Taken::Ended));
+            }
+            let message = Message { input, at, frame };
+            if !message.is_whole() && must_be_whole(message) {
+                return Ok((at, Taken::All));
+            }
+            if self.is_at_boundary() && (self.status == b'I' || self.reopening) {
+                self.reopening = false;
+                self.open_context(input, backend, core, lanes);
+            }
+            self.message(message, backend, core, lanes)?;
+            at += message.seen().len();
+        }
+    }
+
+    fn message(&mut self, message: Message<'_>, backend: &mut BackendState, core: &mut Core<'_>, lanes: &mut Lanes) -> Result<(), Fault> {
+        let tag = message.frame.tag;
+        if self.copying_in {
+            self.pass(message, lanes);
+            if matches!(tag, b'c' | b'f') {
+                self.copying_in = false;
+            }
+            return Ok(());
+        }
+        if self.skipping && matches!(tag, b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C') {
+            self.pass(message, lanes);
+            return Ok(());
+        }
+        match tag {
+            b'Q' => self.query(message, backend, core, lanes),
+            b'F' => self.call(message, lanes),
+            b'P' => self.parse(message, backend, core, lanes)?,
+            b'B' => self.bind(message, backend, core, lanes),
+            b'D' => self.describe(message, backend, lanes),
+            b'C' => self.close(message, backend, lanes),
+            b'E' => self.execute(message, lanes),
+            b'S' => {
+                self.send(message, Expect::Sync, lanes);
+                self.in_cycle = false;
+                self.skipping = false;
+                self.raise_barrier();
+            }
+            b'c' | b'f' => self.send(message, Expect::CopyEnd, lanes),
+            b'd' | b'H' => self.pass(message, lanes),
+            tag => return Err(invalid_type(tag)),
+        }
+        Ok(())
+    }
+
+    fn query(&mut self, message: Message<'_>, backend: &mut BackendState, core: &mut Core<'_>, lanes: &mut Lanes) {
+        if !message.is_whole() {
+            // Too long to be opened: it may do everything.
+            self.pin = self.pin.or(Some(PinReason::NotUnderstood));
+        } else if let Ok(text) = open::query(message.seen())
+            && let Some(facts) = core.analysis.facts(text)
+        {
+            if let Some(Deallocates::One(name)) = &facts.deallocates {
+                self.surface(name.as_bytes(), message, lanes);
+            }
+            self.note(&facts, backend, core);
+            self.arm(Removal::of(&facts));
+        }
+        self.statements.unnamed().forget();
+        backend.set_unnamed(None);
+        self.send(message, Expect::Query, lanes);
+        self.in_cycle = false;
+        self.raise_barrier();
+    }
+
+    /// Gives a shared statement the name under which the client knows it, for a DEALLOCATE that is about to remove it.
+    fn surface(&mut self, name: &[u8], message: Message<'_>, lanes: &mut Lanes) {
+        let Some(body) = self.statements.remove(name) else { return };
+        let out = lanes.server.author(message.input);
+        inject::parse(out, name, body.rest());
+        inject::bare(out, b'S');
+        self.expects.push(Expect::Injected(Injected::Surface), &mut lanes.client);
+        self.expects.push(Expect::Injected(Injected::Sync), &mut lanes.client);
+    }
+
+    fn call(&mut self, message: Message<'_>, lanes: &mut Lanes) {
+        if open::function_oid(message.seen()).is_none_or(|oid| STATEFUL_FUNCTIONS.contains(&oid)) {
+            self.pin = self.pin.or(Some(PinReason::HiddenSetting));
+        }
+        self.send(message, Expect::Call, lanes);
+    }
+
+    fn execute(&mut self, message: Message<'_>, lanes: &mut Lanes) {
+        self.arm(self.bound);
+        self.send(message, Expect::Execute, lanes);
+        self.in_cycle = true;
+    }
+
+    /// Passes a message on and queues what it brings.
+    pub(super) fn send(&mut self, message: Message<'_>, expect: Expect, lanes: &mut Lanes) {
+        self.pass(message, lanes);
+        self.expects.push(expect, &mut lanes.client);
+    }
+
+    /// Passes a message on, as far as it is there; the rest follows unread.
+    pub(super) fn pass(&mut self, message: Message<'_>, lanes: &mut Lanes) {
+        self.pass_from(message, 0, lanes);
+    }
+
+    /// Passes on what of a message stands behind its first `skipped` bytes.
+    pub(super) fn pass_from(&mut self, message: Message<'_>, skipped: usize, lanes: &mut Lanes) {
+        let seen = message.seen().len();
+        lanes.server.relay(message.input, message.at + skipped..message.at + seen);
+        self.passing = message.frame.total - seen;
+    }
+
+    /// A Parse that names no statement of ours: it goes as it came.
+    pub(super) fn parse_free(&mut self, message: Message<'_>, lanes: &mut Lanes) {
+        self.send(message, Expect::Parse(Parsed::Free), lanes);
+    }
+}
+
+/// Messages that are opened must be there as a whole, unless they are too long for it; of a Bind, its names.
+fn must_be_whole(message: Message<'_>) -> bool {
+    let frame = message.frame;
+    match frame.tag {
+        b'd' => false,
+        b'B' => {
+            let seen = message.seen();
+            seen.len() < OPENED_MESSAGE_BYTES_MAX.min(frame.total)
+                && !matches!(open::BindHead::open(seen, frame.total), Ok(Some(_)))
+        }
+        b'Q' | b'P' if frame.total > OPENED_MESSAGE_BYTES_MAX => message.seen().len() < HEAD + 64,
+        b'F' if frame.total > OPENED_MESSAGE_BYTES_MAX => message.seen().len() < HEAD + 4,
+        b'f' => false,
+        _ => true,
+    }
+}

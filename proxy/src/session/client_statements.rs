@@ -1,0 +1,187 @@
+//! Parse, Bind, Describe and Close of an attached client. A named statement is prepared on a server connection under a name
+//! of ours and shared by all clients that prepared the same; the unnamed one is the client's own and follows it.
+
+use std::sync::Arc;
+
+use crate::backend::{BackendState, Body};
+use crate::domain::limits::CLIENT_STATEMENTS_MAX;
+use crate::domain::{Fault, Origin, SqlState};
+use crate::sql::{Facts, PinReason};
+use crate::wire::frame::HEAD;
+use crate::wire::inject;
+use crate::wire::open::{BindHead, Named, Parse, named};
+
+use super::client::Message;
+use super::effects::Removal;
+use super::expect::{Expect, Injected, Own, Parsed};
+use super::{Core, Lanes, Session};
+
+impl Session {
+    pub(super) fn parse(
+        &mut self,
+        message: Message<'_>,
+        backend: &mut BackendState,
+        core: &mut Core<'_>,
+        lanes: &mut Lanes,
+    ) -> Result<(), Fault> {
+        self.in_cycle = true;
+        if !message.is_whole() {
+            self.parse_unread(message, backend, lanes);
+            return Ok(());
+        }
+        let Ok(parse) = Parse::open(message.seen()) else {
+            self.parse_free(message, lanes);
+            return Ok(());
+        };
+        let facts = core.analysis.facts(parse.text);
+        if parse.name.is_empty() {
+            self.statements.unnamed().replace(parse.rest, facts);
+            backend.set_unnamed(Some((self.id, self.statements.unnamed().serial())));
+            self.send(message, Expect::Parse(Parsed::Unnamed), lanes);
+            return Ok(());
+        }
+        if let Some(known) = self.statements.get(parse.name).cloned() {
+            self.parse_again(message, parse.name, &known, backend, lanes);
+            return Ok(());
+        }
+        if self.statements.len() >= CLIENT_STATEMENTS_MAX {
+            let text = format!("more than {CLIENT_STATEMENTS_MAX} prepared statements in one session");
+            return Err(Fault::new(Origin::Client, SqlState::CONFIGURATION_LIMIT_EXCEEDED, text));
+        }
+        let body = core.bodies.intern(self.settings.meaning(), parse.rest, facts);
+        self.statements.insert(parse.name, body.clone());
+        self.parse_shared(message, parse.name, &body, backend, lanes);
+        Ok(())
+    }
+
+    /// A statement too long to be kept is on this server connection only, and so is its client.
+    fn parse_unread(&mut self, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) {
+        self.pin = self.pin.or(Some(PinReason::NotUnderstood));
+        if message.seen().get(HEAD) == Some(&0) {
+            self.statements.unnamed().forget();
+            backend.set_unnamed(Some((self.id, self.statements.unnamed().serial())));
+        }
+        self.parse_free(message, lanes);
+    }
+
+    /// The client prepares a statement: on this server connection somebody may have done so already.
+    fn parse_shared(&mut self, message: Message<'_>, name: &[u8], body: &Arc<Body>, backend: &mut BackendState, lanes: &mut Lanes) {
+        let expect = Expect::Parse(Parsed::Named(name.into(), body.id()));
+        if self.status == b'E' {
+            // In a failed transaction Postgres decides by the text what may still be prepared. It is shown the text
+            // without a name, so that nothing shared is made of it.
+            inject::parse(lanes.server.author(message.input), b"", body.rest());
+            backend.set_unnamed(None);
+            self.expects.push(expect, &mut lanes.client);
+        } else if backend.statement(body).is_some() {
+            self.expects.push(Expect::Own(Own::ParseComplete), &mut lanes.client);
+        } else {
+            self.prepare(message, body, expect, backend, lanes);
+        }
+    }
+
+    /// The client prepares under a name that it has already. Postgres itself raises the error: the name is made known
+    /// to it first, and the server connection is cleared when it is given back.
+    fn parse_again(&mut self, message: Message<'_>, name: &[u8], known: &Body, backend: &mut BackendState, lanes: &mut Lanes) {
+        inject::parse(lanes.server.author(message.input), name, known.rest());
+        self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
+        backend.soil();
+        self.parse_free(message, lanes);
+    }
+
+    fn prepare(&mut self, message: Message<'_>, body: &Arc<Body>, expect: Expect, backend: &mut BackendState, lanes: &mut Lanes) {
+        let (name, evicted) = backend.prepare(body);
+        if let Some(evicted) = evicted {
+            inject::about_statement(lanes.server.author(message.input), b'C', evicted.write(&mut [0; 32]));
+            self.expects.push(Expect::Injected(Injected::Close), &mut lanes.client);
+        }
+        inject::parse(lanes.server.author(message.input), name.write(&mut [0; 32]), body.rest());
+        self.expects.push(expect, &mut lanes.client);
+    }
+
+    pub(super) fn bind(&mut self, message: Message<'_>, backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
+        self.in_cycle = true;
+        let Ok(Some(head)) = BindHead::open(message.seen(), message.frame.total) else {
+            return self.send(message, Expect::Bind, lanes);
+        };
+        if head.statement.is_empty() {
+            let facts = self.statements.unnamed().facts().cloned();
+            self.bring_unnamed(message, backend, lanes);
+            self.bound(facts.as_ref(), backend, core);
+            return self.send(message, Expect::Bind, lanes);
+        }
+        let Some(body) = self.statements.get(head.statement).cloned() else {
+            return self.send(message, Expect::Bind, lanes);
+        };
+        let name = self.bring(&body, message, backend, lanes);
+        let out = lanes.server.author(message.input);
+        inject::bind_head(out, head.portal, name.write(&mut [0; 32]), message.frame.total - head.bytes);
+        self.pass_from(message, head.bytes, lanes);
+        self.bound(body.facts(), backend, core);
+        self.expects.push(Expect::Bind, &mut lanes.client);
+    }
+
+    fn bound(&mut self, facts: Option<&Arc<Facts>>, backend: &mut BackendState, core: &Core<'_>) {
+        if let Some(facts) = facts {
+            self.note(facts, backend, core);
+            self.bound = self.bound.and(Removal::of(facts));
+        }
+    }
+
+    pub(super) fn describe(&mut self, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) {
+        self.in_cycle = true;
+        match named(message.seen()) {
+            Ok(Named::Statement(b"")) => self.bring_unnamed(message, backend, lanes),
+            Ok(Named::Statement(name)) => {
+                if let Some(body) = self.statements.get(name).cloned() {
+                    let name = self.bring(&body, message, backend, lanes);
+                    inject::about_statement(lanes.server.author(message.input), b'D', name.write(&mut [0; 32]));
+                    return self.expects.push(Expect::Describe, &mut lanes.client);
+                }
+            }
+            Ok(Named::Portal(_)) | Err(_) => {}
+        }
+        self.send(message, Expect::Describe, lanes);
+    }
+
+    pub(super) fn close(&mut self, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) {
+        self.in_cycle = true;
+        match named(message.seen()) {
+            Ok(Named::Statement(b"")) => {
+                self.statements.unnamed().forget();
+                backend.set_unnamed(None);
+            }
+            Ok(Named::Statement(name)) if self.statements.remove(name).is_some() => {
+                return self.expects.push(Expect::Own(Own::CloseComplete), &mut lanes.client);
+            }
+            Ok(Named::Statement(_) | Named::Portal(_)) | Err(_) => {}
+        }
+        self.send(message, Expect::Close, lanes);
+    }
+
+    /// Makes sure that a shared statement is on this server connection.
+    fn bring(&mut self, body: &Arc<Body>, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) -> crate::backend::state::Name {
+        if let Some(name) = backend.statement(body) {
+            return name;
+        }
+        self.prepare(message, body, Expect::Injected(Injected::Parse(body.id())), backend, lanes);
+        backend.statement(body).unwrap_or_else(|| backend.prepare(body).0)
+    }
+
+    /// Makes sure that the unnamed statement on this server connection is the client's, or none.
+    fn bring_unnamed(&mut self, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) {
+        let mine = (self.id, self.statements.unnamed().serial());
+        if backend.unnamed() == Some(mine) {
+            return;
+        }
+        if let Some(rest) = self.statements.unnamed().rest() {
+            inject::parse(lanes.server.author(message.input), b"", rest);
+            backend.set_unnamed(Some(mine));
+            self.expects.push(Expect::Injected(Injected::Unnamed), &mut lanes.client);
+        } else if backend.unnamed().is_some() {
+            inject::about_statement(lanes.server.author(message.input), b'C', b"");
+            backend.set_unnamed(None);
+            self.expects.push(Expect::Injected(Injected::Close), &mut lanes.client);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The server's side: each message is held against what is owed, and relayed, swallowed or acted upon. Rows and copy data
+//! pass unread. The server is no more trusted with the framing than a client is.
+
+use crate::backend::BackendState;
+use crate::domain::limits::OPENED_MESSAGE_BYTES_MAX;
+use crate::domain::{Fault, Origin, SqlState};
+use crate::wire::frame::HEAD;
+use crate::wire::{Frame, open};
+
+use super::expect::{Expect, Injected, Parsed};
+use super::{Lanes, Progress, Session};
+
+/// What becomes of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The client gets it, and more is to come for the same message of the client's.
+    Relay,
+    /// The client gets it, and what was owed is paid.
+    RelayLast,
+    /// It answers a message of ours.
+    Swallow,
+    /// It is the last that answers a message of ours.
+    SwallowLast,
+    /// The client gets it, and the server skips to the next Sync.
+    RelayAndSkip,
+    /// It answers a message of ours, and the server skips to a Sync of ours.
+    SwallowAndSkip,
+    /// The bind failed.
+    Unbound,
+}
+
+impl Session {
+    /// Takes in what a server connection sent. Returns how many bytes are dealt with.
+    ///
+    /// # Errors
+    /// A server that breaks the protocol: the server connection and the session end.
+    pub fn on_server(&mut self, input: &[u8], backend: &mut BackendState, lanes: &mut Lanes) -> Result<(usize, Progress), Fault> {
+        let mut at = 0;
+        loop {
+            if self.relaying > 0 {
+                let relayed = self.relaying.min(input.len() - at);
+                lanes.client.relay(input, at..at + relayed);
+                self.relaying -= relayed;
+                at += relayed;
+            }
+            let rest = &input[at..];
+            let Some(frame) = Frame::from_server(rest).map_err(|_| broken("a message has an impossible length"))? else { break };
+            let whole = frame.is_whole(rest);
+            if !whole && self.is_opened(frame) {
+                break;
+            }
+            let seen = &rest[..rest.len().min(frame.total)];
+            let fate = self.fate(frame.tag, seen, backend)?;
+            let relayed = matches!(fate, Fate::Relay | Fate::RelayLast | Fate::RelayAndSkip);
+            if relayed {
+                lanes.client.relay(input, at..at + seen.len());
+                self.relaying = frame.total - seen.len();
+            }
+            at += seen.len();
+            match fate {
+                Fate::Relay | Fate::Swallow => {}
+                Fate::RelayLast | Fate::SwallowLast => {
+                    self.expects.pop(input, &mut lanes.client);
+                }
+                Fate::RelayAndSkip | Fate::SwallowAndSkip => self.skip(backend),
+                Fate::Unbound => return Ok((at, Progress::Unbound(unbound(seen)))),
+            }
+        }
+        self.settle(backend, lanes);
+        Ok((at, Progress::Going))
+    }
+
+    /// Whether a message must be there as a whole before it is acted upon.
+    fn is_opened(&self, frame: Frame) -> bool {
+        let swallowing = matches!(self.expects.head(), Some(Expect::Injected(_)));
+        frame.total <= OPENED_MESSAGE_BYTES_MAX && (swallowing || matches!(frame.tag, b'Z' | b'E'))
+    }
+
+    fn fate(&mut self, tag: u8, seen: &[u8], backend: &mut BackendState) -> Result<Fate, Fault> {
+        let swallowing = matches!(self.expects.head(), Some(Expect::Injected(_)));
+        match tag {
+            b'Z' => self.ready(seen),
+            b'E' => Ok(self.error(seen, backend)),
+            b'S' => Ok(self.parameter(seen, swallowing)),
+            b'N' if swallowing => Ok(Fate::Swallow),
+            b'N' | b'A' => Ok(Fate::Relay),
+            b'V' => self.function_result(seen, backend),
+            _ => self.answer(tag),
+        }
+    }
+
+    /// The messages that mean something only as the answer to what is owed first.
+    fn answer(&mut self, tag: u8) -> Result<Fate, Fault> {
+        let head = self.expects.head().ok_or_else(|| broken("an answer that nothing was asked for"))?;
+        match (tag, head) {
+            (b'D' | b'H' | b'd' | b'c', Expect::Query | Expect::Execute) => Ok(Fate::Relay),
+            (b'T' | b'C' | b'I', Expect::Query) => Ok(Fate::Relay),
+            (b'G', Expect::Query | Expect::Execute) => {
+                let extended = *head == Expect::Execute;
+                self.copying_in = self.expects.copy_begins();
+                // The Sync that the client sent with its Execute is read by nobody: another one must come.
+                self.in_cycle |= extended && self.copying_in;
+                Ok(Fate::Relay)
+            }
+            (b'C' | b'I' | b's', Expect::Execute) => {
+                self.copying_in = false;
+                Ok(Fate::RelayLast)
+            }
+            (b'1', Expect::Parse(_)) | (b'2', Expect::Bind) | (b'3', Expect::Close) => Ok(Fate::RelayLast),
+            (b't', Expect::Describe) => Ok(Fate::Relay),
+            (b'T' | b'n', Expect::Describe) => Ok(Fate::RelayLast),
+            (b'1', Expect::Injected(Injected::Parse(_) | Injected::Unnamed | Injected::Throwaway | Injected::Surface)) => Ok(Fate::SwallowLast),
+            (b'3', Expect::Injected(Injected::Close)) => Ok(Fate::SwallowLast),
+            _ => Err(broken("an answer to something else than was asked")),
+        }
+    }
+
+    fn ready(&mut self, seen: &[u8]) -> Result<Fate, Fault> {
+        let status = open::ready_status(seen).filter(|status| matches!(status, b'I' | b'T' | b'E'));
+        self.status = status.ok_or_else(|| broken("a ReadyForQuery with an unknown status"))?;
+        self.copying_in = false;
+        match self.expects.head() {
+            Some(Expect::Sync | Expect::Query | Expect::Call) => Ok(Fate::RelayLast),
+            Some(Expect::Injected(Injected::Setting | Injected::Seal | Injected::ReadBack(_) | Injected::Sync)) => {
+                Ok(Fate::SwallowLast)
+            }
+            _ => Err(broken("a ReadyForQuery that nothing was asked for")),
+        }
+    }
+
+    fn error(&mut self, seen: &[u8], backend: &mut BackendState) -> Fate {
+        self.copying_in = false;
+        let severity = open::error_field(seen, b'V').or_else(|| open::error_field(seen, b'S')).map(|range| &seen[range]);
+        if matches!(severity, Some(b"FATAL" | b"PANIC")) {
+            self.fatal = true;
+            return Fate::Relay;
+        }
+        match self.expects.head() {
+            Some(Expect::Injected(Injected::Setting)) if self.reported.is_some() => {
+                self.setting_refused(seen);
+                backend.soil();
+                Fate::Swallow
+            }
+            Some(Expect::Injected(Injected::Setting | Injected::Seal)) => Fate::Unbound,
+            Some(Expect::Injected(Injected::ReadBack(_))) => {
+                backend.soil();
+                Fate::Swallow
+            }
+            Some(Expect::Injected(Injected::Surface)) => Fate::SwallowAndSkip,
+            Some(Expect::Query | Expect::Call) | None => {
+                self.erred = true;
+                Fate::Relay
+            }
+            Some(_) => {
+                self.erred = true;
+                Fate::RelayAndSkip
+            }
+        }
+    }
+
+    fn parameter(&mut self, seen: &[u8], swallowing: bool) -> Fate {
+        if !swallowing {
+            return Fate::Relay;
+        }
+        if let (Some(reported), Ok((name, value))) = (&mut self.reported, open::parameter_status(seen)) {
+            reported.parameters.push((name.into(), value.into()));
+        }
+        Fate::Swallow
+    }
+
+    fn setting_refused(&mut self, seen: &[u8]) {
+        if let Some(reported) = &mut self.reported {
+            let body = bytes::Bytes::copy_from_slice(&seen[HEAD..]);
+            reported.refused.get_or_insert_with(|| unbound(seen).verbatim(body));
+        }
+    }
+
+    fn function_result(&mut self, seen: &[u8], backend: &mut BackendState) -> Result<Fate, Fault> {
+        match self.expects.head() {
+            Some(Expect::Call) => Ok(Fate::Relay),
+            Some(Expect::Injected(Injected::Setting | Injected::Seal)) => Ok(Fate::Swallow),
+            Some(Expect::Injected(Injected::ReadBack(name))) => {
+                let name = name.clone();
+                let value = open::function_result(seen).map_err(|_| broken("a function result that overruns"))?;
+                if let Some(value) = value {
+                    self.read_back(&name, value, backend);
+                }
+                Ok(Fate::Swallow)
+            }
+            _ => Err(broken("a function result that nothing was asked for")),
+        }
+    }
+
+    /// The server skips to the next Sync: what was promised for the messages between is undone.
+    fn skip(&mut self, backend: &mut BackendState) {
+        let (id, statements) = (self.id, &mut self.statements);
+        let synced = self.expects.skip_to_sync(|skipped| match skipped {
+            Expect::Parse(Parsed::Named(name, body)) => {
+                statements.remove(&name);
+                backend.unprepared(body);
+            }
+            Expect::Injected(Injected::Parse(body)) => backend.unprepared(body),
+            Expect::Parse(Parsed::Unnamed) | Expect::Injected(Injected::Unnamed) => {
+                statements.unnamed().forget();
+                backend.set_unnamed(Some((id, 0)));
+            }
+            _ => {}
+        });
+        self.skipping = !synced;
+    }
+}
+
+fn unbound(error: &[u8]) -> Fault {
+    let code = open::error_field(error, b'C').map(|range| String::from_utf8_lossy(&error[range]).into_owned());
+    let text = open::error_field(error, b'M').map(|range| String::from_utf8_lossy(&error[range]).into_owned());
+    Fault::new(Origin::Upstream, SqlState::CONNECTION_FAILURE, "the workspace could not be established on the server connection")
+        .hint("The statement saw no workspace and its answer was discarded; it may be sent again.")
+        .log(format!("{}: {}", code.unwrap_or_default(), text.unwrap_or_default()))
+}
+
+fn broken(what: &'static str) -> Fault {
+    Fault::new(Origin::Upstream, SqlState::CONNECTION_FAILURE, "the server connection broke the protocol").log(what)
+}

@@ -1,0 +1,80 @@
+//! Nothing runs before the context, and nothing is told when the context failed.
+
+use super::*;
+
+#[test]
+fn the_bind_goes_out_in_front_of_the_first_message_and_its_answers_stay_here() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.attach(), "bind seal seed");
+    assert_eq!(stage.client("Q(select 1)"), "Q(select 1)");
+    assert_eq!(stage.server("V Z(I) V Z(I) V Z(I) T D C(SELECT 1) Z(I)"), "T D C(SELECT 1) Z(I)");
+}
+
+#[test]
+fn a_failed_bind_withholds_every_answer() {
+    let mut stage = Stage::new();
+    stage.attach();
+    stage.client("Q(select 1) P(,select 2) B(,) E() S P(,select 3)");
+    let bytes = script_bytes("E(SQLSTATE57014) Z(I) V Z(I) V Z(I) T D C(SELECT 1) Z(I)");
+    let (_, progress) = stage.lent(|session, backend, _, lanes| session.on_server(&bytes, backend, lanes)).expect("no fault");
+    let Progress::Unbound(fault) = progress else { panic!("a failed bind must be seen") };
+    assert_eq!(stage.to_client(&bytes), "");
+    stage.session.detach_failed(&fault, &mut stage.lanes);
+    assert_eq!(stage.to_client(&[]), "E(C08006) Z(I) E(C08006) Z(I) E(C08006)");
+    let rest = script_bytes("B(,) S");
+    assert_eq!(stage.session.on_idle_client(&rest, &mut stage.lanes).expect("no fault"), (rest.len(), Idle::More));
+    assert_eq!(stage.to_client(&[]), "Z(I)");
+}
+
+#[test]
+fn a_bound_server_connection_needs_nothing() {
+    let mut stage = Stage::attached();
+    stage.session.detached();
+    stage.lent(|session, backend, core, lanes| session.attach(backend, false, core, lanes));
+    assert_eq!(stage.to_server(&[]), "");
+}
+
+#[test]
+fn an_old_seal_is_renewed_with_the_next_statement_and_not_in_a_transaction() {
+    let mut stage = Stage::attached();
+    stage.client("Q(begin)");
+    stage.server("C(BEGIN) Z(T)");
+    stage.now += 1801;
+    assert_eq!(stage.client("Q(select 1)"), "Q(select 1)");
+    stage.server("T D C(SELECT 1) Z(T)");
+    stage.client("Q(commit)");
+    stage.server("C(COMMIT) Z(I)");
+    assert_eq!(stage.client("Q(select 1)"), "bind seal seed Q(select 1)");
+}
+
+#[test]
+fn settings_are_given_before_the_bind_and_only_the_difference() {
+    let wanted = Settings::of([("application_name".to_owned(), "psql")]);
+    let mut stage = Stage::with(wanted);
+    stage.backend.given(Settings::of([("work_mem".to_owned(), "1MB")]));
+    assert_eq!(stage.attach(), "set(work_mem=) set(application_name=psql) bind seal seed");
+}
+
+#[test]
+fn reports_and_notices_of_our_own_messages_stay_here() {
+    let mut stage = Stage::new();
+    stage.attach();
+    stage.client("Q(select 1)");
+    let told = stage.server("N S(application_name,x) V Z(I) V Z(I) V Z(I) S(TimeZone,UTC) N T D C(SELECT 1) Z(I)");
+    assert_eq!(told, "S(TimeZone|UTC) N T D C(SELECT 1) Z(I)");
+}
+
+#[test]
+fn a_tenant_that_touches_its_context_is_bound_anew() {
+    let mut stage = Stage::attached();
+    stage.client("Q(set app.workspace_id = 'x')");
+    stage.server("C(SET) Z(I)");
+    assert_eq!(stage.client("Q(select 1)"), "bind seal seed Q(select 1)");
+}
+
+#[test]
+fn a_system_session_is_never_bound() {
+    let mut stage = Stage::new();
+    stage.session = Session::new(1, None, Settings::none());
+    assert_eq!(stage.attach(), "");
+}

@@ -1,0 +1,59 @@
+//! Copy data flows unread, and Syncs that nobody answers aren't waited for.
+
+use super::*;
+
+#[test]
+fn a_copy_out_is_relayed() {
+    let mut stage = Stage::attached();
+    stage.client("Q(copy t to stdout)");
+    assert_eq!(stage.server("H d(x) d(y) c C(COPY 2) Z(I)"), "H d(x) d(y) c C(COPY 2) Z(I)");
+}
+
+#[test]
+fn a_sync_in_front_of_the_copy_data_is_answered_by_nobody() {
+    let mut stage = Stage::attached();
+    stage.client("P(,copy t from stdin) B(,) E() S");
+    stage.server("1 2 G");
+    stage.client("d(x) c S");
+    assert_eq!(stage.server("C(COPY 1) Z(I)"), "C(COPY 1) Z(I)");
+    assert!(stage.session.may_leave());
+}
+
+#[test]
+fn a_copy_that_fails_in_mid_stream_ends_at_the_next_sync() {
+    let mut stage = Stage::attached();
+    stage.client("P(,copy t from stdin) B(,) E() S");
+    stage.server("1 2 G");
+    stage.client("d(x)");
+    assert_eq!(stage.server("E(SQLSTATE22P04)"), "E(C22P04)");
+    assert!(!stage.session.may_leave());
+    stage.client("d(y) c S");
+    assert_eq!(stage.server("Z(I)"), "Z(I)");
+    assert!(stage.session.may_leave());
+}
+
+#[test]
+fn copy_data_sent_before_the_server_is_ready_for_it_needs_no_second_sync() {
+    let mut stage = Stage::attached();
+    stage.client("P(,copy t from stdin) B(,) E() d(x) c S");
+    assert_eq!(stage.server("1 2 G C(COPY 1) Z(I)"), "1 2 G C(COPY 1) Z(I)");
+    assert!(stage.session.may_leave());
+}
+
+#[test]
+fn a_row_in_two_reads_is_relayed_as_it_comes() {
+    let mut stage = Stage::attached();
+    stage.client("Q(select 1)");
+    let bytes = script_bytes("T D(0123456789) C(SELECT 1) Z(I)");
+    let mut told = Vec::new();
+    let mut at = 0;
+    for end in 1..=bytes.len() {
+        let input = bytes[at..end].to_vec();
+        let (taken, _) = stage.lent(|session, backend, _, lanes| session.on_server(&input, backend, lanes)).expect("no fault");
+        told.extend_from_slice(stage.lanes.client.bytes(&input));
+        stage.lanes.client.clear();
+        at += taken;
+    }
+    assert_eq!(told, bytes);
+    assert!(stage.session.may_leave());
+}

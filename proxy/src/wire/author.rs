@@ -1,0 +1,126 @@
+//! The messages we send to a client in our own name, encoded by pgwire.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use pgwire::error::PgWireResult;
+use pgwire::messages::Message;
+use pgwire::messages::response::{ErrorResponse, ReadyForQuery, TransactionStatus};
+use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey};
+
+use crate::domain::Fault;
+
+/// How bad an error is, as its `S` field says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The statement failed; the session goes on.
+    Error,
+    /// The session ends.
+    Fatal,
+}
+
+/// Writes an ErrorResponse. Postgres' own error, if the fault carries one, passes untouched except for its severity,
+/// which is the session's, not the server connection's.
+pub fn error(out: &mut BytesMut, severity: Severity, fault: &Fault) {
+    let word = match severity {
+        Severity::Error => "ERROR",
+        Severity::Fatal => "FATAL",
+    };
+    if let Some(body) = &fault.verbatim {
+        return verbatim_error(out, word, body);
+    }
+    let mut fields = vec![
+        (b'S', word.to_owned()),
+        (b'V', word.to_owned()),
+        (b'C', fault.sqlstate.0.to_owned()),
+        (b'M', format!("pgcordon: {}", fault.message)),
+    ];
+    fields.extend(fault.detail.iter().map(|detail| (b'D', detail.clone())));
+    fields.extend(fault.hint.iter().map(|hint| (b'H', hint.clone().into_owned())));
+    put(out, &ErrorResponse::new(fields));
+}
+
+fn verbatim_error(out: &mut BytesMut, severity: &str, body: &[u8]) {
+    let start = out.len();
+    out.put_slice(b"E\0\0\0\0");
+    for field in body.split(|byte| *byte == 0) {
+        match field.split_first() {
+            Some((code @ (b'S' | b'V'), _)) => {
+                out.put_u8(*code);
+                out.put_slice(severity.as_bytes());
+            }
+            Some(_) => out.put_slice(field),
+            None => break,
+        }
+        out.put_u8(0);
+    }
+    out.put_u8(0);
+    let length = u32::try_from(out.len() - start - 1).unwrap_or(u32::MAX);
+    out[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
+}
+
+/// Writes ReadyForQuery outside a transaction.
+pub fn ready(out: &mut BytesMut) {
+    put(out, &ReadyForQuery::new(TransactionStatus::Idle));
+}
+
+/// Writes a message without a body: ParseComplete (`1`), CloseComplete (`3`).
+pub fn bare(out: &mut BytesMut, tag: u8) {
+    out.put_u8(tag);
+    out.put_u32(4);
+}
+
+/// Writes a ParameterStatus. Values are bytes: they needn't be UTF-8.
+pub fn parameter_status(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.put_u8(b'S');
+    out.put_u32(u32::try_from(4 + name.len() + value.len() + 2).unwrap_or(u32::MAX));
+    out.put_slice(name);
+    out.put_u8(0);
+    out.put_slice(value);
+    out.put_u8(0);
+}
+
+/// Writes AuthenticationOk.
+pub fn authentication_ok(out: &mut BytesMut) {
+    put(out, &Authentication::Ok);
+}
+
+/// Writes BackendKeyData with a key of ours: four bytes for protocol 3.0, longer ones from 3.2 on.
+pub fn backend_key_data(out: &mut BytesMut, pid: i32, secret: &[u8]) {
+    put(out, &BackendKeyData::new(pid, SecretKey::Bytes(Bytes::copy_from_slice(secret))));
+}
+
+/// Writes NegotiateProtocolVersion: the newest version we speak and the `_pq_.` options we don't know.
+pub fn negotiate_version(out: &mut BytesMut, newest: i32, unknown_options: Vec<String>) {
+    put(out, &NegotiateProtocolVersion::new(newest, unknown_options));
+}
+
+/// Everything written here is far below any limit of the encoder, which can therefore not refuse it.
+fn put(out: &mut BytesMut, message: &impl Message) {
+    let before = out.len();
+    let written: PgWireResult<()> = message.encode(out);
+    if written.is_err() {
+        out.truncate(before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Origin, SqlState};
+
+    #[test]
+    fn our_errors_say_whose_they_are() {
+        let mut out = BytesMut::new();
+        let fault = Fault::new(Origin::Proxy, SqlState::TOO_MANY_CONNECTIONS, "no server connection became free");
+        error(&mut out, Severity::Error, &fault);
+        assert_eq!(&out[..], b"E\0\0\0\x46SERROR\0VERROR\0C53300\0Mpgcordon: no server connection became free\0\0");
+    }
+
+    #[test]
+    fn an_error_of_postgres_keeps_every_field_but_its_severity() {
+        let mut out = BytesMut::new();
+        let body = Bytes::from_static(b"SERROR\0VERROR\0C22023\0Mbad\0\0");
+        let fault = Fault::new(Origin::Upstream, SqlState::INTERNAL_ERROR, "unused").verbatim(body);
+        error(&mut out, Severity::Fatal, &fault);
+        assert_eq!(&out[..], b"E\0\0\0\x1fSFATAL\0VFATAL\0C22023\0Mbad\0\0");
+    }
+}

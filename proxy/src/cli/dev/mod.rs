@@ -29,7 +29,7 @@ pub use args::Args;
 use super::Failure;
 
 /// Runs until Ctrl-C.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub fn run(args: Args) -> Result<(), Failure> {
     if let Some(args::Inner::Keeper(terms)) = &args.inner {
         return keeper::run(terms);
     }
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::outside(format!("can't start: {error}")))?;
-    let outcome = runtime.block_on(supervise::run(args));
+    let outcome = runtime.block_on(supervise::run(&args));
     // A proxy that is still starting on its own thread ends with this process.
     runtime.shutdown_background();
     outcome

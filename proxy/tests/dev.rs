@@ -229,6 +229,33 @@ fn an_error_half_way_names_file_line_and_cause_and_leaves_nothing() {
 }
 
 #[test]
+fn an_application_schema_is_protected_and_what_has_no_workspace_is_named() {
+    let place = Place::new();
+    let schema = place.path("app.sql");
+    let text_of = "CREATE SCHEMA crm;
+        CREATE TABLE crm.tenant (id uuid PRIMARY KEY, name text);
+        CREATE TABLE crm.contact (id serial PRIMARY KEY, workspace_id uuid NOT NULL REFERENCES crm.tenant (id));
+        CREATE TABLE crm.note (id bigserial PRIMARY KEY, contact_id integer NOT NULL REFERENCES crm.contact (id));
+        CREATE TABLE crm.currency (code text PRIMARY KEY);
+        COPY crm.currency (code) FROM stdin;\nEUR\n\\.\nCREATE VIEW crm.contacts AS SELECT * FROM crm.contact;\n";
+    fs::write(&schema, text_of).expect("a file");
+    let mut dev = place.dev(&["--schema", text(&schema)]);
+    dev.ready();
+    dev.signal(Signal::TERM);
+    assert!(dev.ended_within(STOP_MAX).success());
+    let said = dev.said();
+    for line in [
+        "protected 1 table",
+        "crm.tenant lists the workspaces",
+        "crm.note has no workspace column: its rows follow crm.contact",
+        "crm.currency has no workspace column: every tenant may read it",
+        "crm.contacts is closed to tenants",
+    ] {
+        assert!(said.contains(line), "{line:?} is missing in {said}");
+    }
+}
+
+#[test]
 fn wrong_usage_is_told_before_anything_starts() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");

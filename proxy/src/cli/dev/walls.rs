@@ -17,7 +17,7 @@ pub(super) async fn raise(client: &mut Client, roles: &Roles, progress: &Progres
     for table in &protected {
         protect(client, table, roles).await?;
     }
-    progress.say(&format!("protected {} tables", protected.len()));
+    progress.say(&format!("protected {}", count(protected.len(), "table")));
     for table in &tables {
         if let Some(statements) = shared::statements(table, roles) {
             client.batch_execute(&statements).await.map_err(failed("the grants on tables without a workspace"))?;
@@ -43,6 +43,10 @@ async fn surroundings(client: &Client, roles: &Roles, progress: &Progress) -> Re
             .say(&format!("{view} is closed to tenants: it doesn't run with the caller's rights (security_invoker)"));
     }
     Ok(())
+}
+
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 // ---- stub until h-c ----

@@ -74,25 +74,40 @@ missing_packages() {
     done
 }
 
+# Debian makes and starts a cluster on port 5432 with its server package, and a PgBouncer on 6432 with that one. Neither
+# is needed here; the word holds for one installation only.
+cluster_word=/etc/postgresql-common/createcluster.d/pgcordon.conf
+service_word=/usr/sbin/policy-rc.d
+
+keep_services_off() {
+    trap let_services_start EXIT
+    as_root mkdir -p "${cluster_word%/*}"
+    echo 'create_main_cluster = false' | as_root tee "$cluster_word" >/dev/null
+    if [ ! -e "$service_word" ]; then
+        printf '#!/bin/sh\n# For the time of an installation by pgcordon.\nexit 101\n' | as_root tee "$service_word" >/dev/null
+        as_root chmod 755 "$service_word"
+    fi
+}
+
+let_services_start() {
+    as_root rm -f "$cluster_word"
+    if grep -qs pgcordon "$service_word"; then as_root rm -f "$service_word"; fi
+    trap - EXIT
+}
+
 # Installs what is missing; without anything missing it is quick and asks for nothing.
 install_missing() {
-    local packages
+    local packages output installed=true
     mapfile -t packages < <(missing_packages "$@" | tr ' ' '\n')
     [ "${#packages[@]}" -eq 0 ] && return 0
     have apt-get || die "missing here: ${packages[*]} (these are Debian's names). Install them with this system's package manager, then run this again"
     say "installing with apt: ${packages[*]}"
-    # With its server package Debian makes and starts a cluster on port 5432, unless it is told not to. It isn't needed,
-    # for pgcordon starts its own; the word holds for this installation only.
-    local directory=/etc/postgresql-common/createcluster.d
-    local word=$directory/pgcordon.conf
-    as_root mkdir -p "$directory"
-    echo 'create_main_cluster = false' | as_root tee "$word" >/dev/null
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq \
         || printf 'apt-get update failed; going on with the package lists that are here\n' >&2
-    local output installed=true
+    keep_services_off
     output=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" 2>&1) \
         || installed=false
-    as_root rm -f "$word"
+    let_services_start
     "$installed" && return 0
     printf '%s\n' "$output" | tail -n 20 >&2
     die "apt could not install ${packages[*]}: is the network reachable? Install them by hand, then run this again"

@@ -30,7 +30,7 @@ install_clients() {
         npm install --silent --no-audit --no-fund --no-save --prefix "$tools" pg \
             || die "npm could not install pg: is the network reachable?"
     fi
-    export PGCORDON_TEST_PYTHON=$python NODE_PATH=$tools/node_modules
+    export CORDON_TEST_PYTHON=$python NODE_PATH=$tools/node_modules
 }
 
 # Every cargo call selects the whole workspace, so that dependencies are built once, with one set of features.

@@ -1,15 +1,15 @@
 //! The keys that `pgcordon dev` prints. They are remembered beside a kept database, so that the URLs stay the same.
 
-use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::memory::{self, Memory, RememberedKey};
+use super::memory::{Memory, RememberedKey};
+use crate::auth::ApiKeySecret;
 use crate::domain::KeyKind;
 
 /// A key to make.
 pub(super) struct Wish<'a> {
-    /// What it is remembered by, and the beginning of its id.
+    /// What it is remembered by.
     pub(super) name: &'a str,
     pub(super) kind: KeyKind,
     pub(super) workspace: Option<Uuid>,
@@ -23,21 +23,25 @@ pub(super) async fn ensure(
     memory: &mut Memory,
     wish: &Wish<'_>,
 ) -> Result<RememberedKey, tokio_postgres::Error> {
-    let key = memory.key(wish.name, || (format!("{}_{}", wish.name, short_random()), memory::secret()));
-    let verifier = scram_sha_256(key.secret.as_bytes());
+    let known = "SELECT FROM cordon.api_key WHERE key_id = $1";
+    if let Some(key) = memory.key(wish.name)
+        && client.query_opt(known, &[&key.key_id]).await?.is_some()
+    {
+        return Ok(key);
+    }
+    let made = ApiKeySecret::generate();
     client
         .execute(
-            "INSERT INTO cordon.api_key (key_id, workspace_id, kind, role, name, verifier) VALUES ($1, $2, $3, $4, 'pgcordon dev', $5)
-             ON CONFLICT (key_id) DO NOTHING",
-            &[&key.key_id, &wish.workspace, &wish.kind.as_str(), &wish.role, &verifier],
+            "INSERT INTO cordon.api_key (key_id, workspace_id, kind, role, name, verifier)
+             VALUES ($1, $2, $3, $4, 'pgcordon dev', $5)",
+            &[&made.key_id.as_str(), &wish.workspace, &wish.kind.as_str(), &wish.role, &made.verifier],
         )
         .await?;
+    let key = RememberedKey {
+        name: wish.name.to_owned(),
+        key_id: made.key_id.as_str().to_owned(),
+        secret: made.secret.to_string(),
+    };
+    memory.remember(key.clone());
     Ok(key)
-}
-
-/// Ten letters and digits: enough that key ids of different databases differ.
-fn short_random() -> String {
-    use rand::Rng;
-    let mut random = rand::rng();
-    (0..10).map(|_| char::from(b"abcdefghjkmnpqrstuvwxyz23456789"[random.random_range(0..31)])).collect()
 }

@@ -67,15 +67,15 @@ impl Memory {
         write_private(path, &json)
     }
 
-    /// The remembered key of this name, or a new one made by `make`.
-    pub(super) fn key(&mut self, name: &str, make: impl FnOnce() -> (String, String)) -> RememberedKey {
-        if let Some(key) = self.keys.iter().find(|key| key.name == name) {
-            return key.clone();
-        }
-        let (key_id, secret) = make();
-        let key = RememberedKey { name: name.to_owned(), key_id, secret };
-        self.keys.push(key.clone());
-        key
+    /// The remembered key of this name.
+    pub(super) fn key(&self, name: &str) -> Option<RememberedKey> {
+        self.keys.iter().find(|key| key.name == name).cloned()
+    }
+
+    /// Remembers a key in place of an older one of its name.
+    pub(super) fn remember(&mut self, key: RememberedKey) {
+        self.keys.retain(|known| known.name != key.name);
+        self.keys.push(key);
     }
 }
 

@@ -16,7 +16,6 @@ mod prepare;
 mod progress;
 mod proxy;
 mod report;
-mod roles;
 mod schema;
 mod shared;
 mod stage;

@@ -12,11 +12,11 @@ use super::home::Home;
 use super::keys::{self, Wish};
 use super::memory::{Memory, RememberedKey};
 use super::progress::Progress;
-use super::roles::Roles;
 use super::schema::{self, quote};
 use super::start::DATABASE;
 use super::walls;
 use crate::cli::Failure;
+use crate::control::RoleNames;
 use crate::domain::KeyKind;
 
 /// The workspaces, in the order they are printed.
@@ -27,7 +27,7 @@ pub(super) struct Wanted<'a> {
     /// An application's schema in place of the demo one.
     pub(super) schema: Option<&'a Path>,
     pub(super) superuser_key: bool,
-    pub(super) roles: &'a Roles,
+    pub(super) roles: &'a RoleNames,
     pub(super) psql: PathBuf,
 }
 

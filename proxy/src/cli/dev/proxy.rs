@@ -8,9 +8,9 @@ use toml::{Table, Value};
 use super::Args;
 use super::args::{HTTP_PORT, PORT};
 use super::memory::write_private;
-use super::roles::Roles;
 use super::start::DATABASE;
 use crate::cli::Failure;
+use crate::control::RoleNames;
 
 /// What `--config` says, or nothing.
 pub(super) fn overrides(file: Option<&Path>) -> Result<Table, Failure> {
@@ -82,19 +82,26 @@ pub(super) fn set(table: &mut Table, section: &str, key: &str, value: impl Into<
     }
 }
 
+/// The names of the roles, where a configuration gives them, and the usual ones for the others.
+pub(super) fn roles(configuration: &Table) -> Result<RoleNames, Failure> {
+    let Some(names) = configuration.get("upstream").and_then(|upstream| upstream.get("roles")) else {
+        return Ok(RoleNames::default());
+    };
+    names.clone().try_into().map_err(|error: toml::de::Error| Failure::usage(format!("upstream.roles: {}", error.message())))
+}
+
 /// The size of the pools, where a configuration gives one.
 pub(super) fn pool_size(configuration: &Table) -> Option<u32> {
     configuration.get("pool")?.get("size")?.as_integer()?.try_into().ok()
 }
 
 /// Where Postgres is: over its Unix socket, where our name is our password.
-pub(super) fn upstream(table: &mut Table, socket: &Path, port: u16, admin_url: &str, roles: &Roles) {
+pub(super) fn upstream(table: &mut Table, socket: &Path, port: u16, admin_url: &str) {
     set(table, "upstream", "host", socket.display().to_string());
     set(table, "upstream", "port", i64::from(port));
     set(table, "upstream", "databases", vec![DATABASE.to_owned()]);
     set(table, "upstream", "control_database", DATABASE);
     set(table, "upstream", "admin_url", admin_url);
-    let _ = roles;
 }
 
 /// Writes the configuration, which holds a password and a token.

@@ -3,11 +3,11 @@
 //! Not all of these tables are reference data. One that lists the workspaces would tell every tenant the names of the
 //! others, and rows that hang on a tenant's rows by a foreign key are the tenant's too: both get a policy here.
 
-use super::roles::Roles;
 use super::schema::{Part, Table, quote};
+use crate::control::RoleNames;
 
 /// The statements that let tenants at one table, or none if it is `protect` that does it.
-pub(super) fn statements(table: &Table, roles: &Roles) -> Option<String> {
+pub(super) fn statements(table: &Table, roles: &RoleNames) -> Option<String> {
     let (name, readers) = (&table.name, readers(roles));
     let application = quote(&roles.application);
     Some(match &table.part {
@@ -46,7 +46,7 @@ pub(super) fn told(table: &Table) -> Option<String> {
 
 /// Lets tenants into the schemas of the application, at the views that run with the caller's rights and at the
 /// sequences that columns own.
-pub(super) fn general(schemas: &[String], views: &[String], sequences: &[String], roles: &Roles) -> String {
+pub(super) fn general(schemas: &[String], views: &[String], sequences: &[String], roles: &RoleNames) -> String {
     let readers = readers(roles);
     let schemas = schemas.iter().map(|schema| format!("GRANT USAGE ON SCHEMA {schema} TO {readers};\n"));
     let views = views.iter().map(|view| format!("GRANT SELECT ON {view} TO {readers};\n"));
@@ -63,6 +63,6 @@ fn policy(table: &str, condition: &str) -> String {
     )
 }
 
-fn readers(roles: &Roles) -> String {
+fn readers(roles: &RoleNames) -> String {
     format!("{}, {}", quote(&roles.application), quote(&roles.read_only))
 }

@@ -16,16 +16,16 @@ use super::prepare::{self, Prepared};
 use super::progress::Progress;
 use super::proxy::{self, Ports};
 use super::report::{Circumstances, Dsn, Http, Proxy, Report, Upstream, Workspace};
-use super::roles::Roles;
 use super::stage::Stage;
 use crate::app;
 use crate::cli::Failure;
 use crate::config::Settings;
+use crate::control::RoleNames;
 
 /// The application's database.
 pub(super) const DATABASE: &str = "app";
 /// Server connections per role when neither the command line nor the configuration says otherwise.
-const POOL_SIZE: u32 = 10;
+const POOL_SIZE: u32 = 20;
 /// Connections beside the pools: the control connection, migrations, psql past the proxy.
 const CONNECTIONS_BESIDE: u32 = 60;
 
@@ -38,10 +38,10 @@ pub(super) async fn everything(args: &Args, stage: &mut Stage, progress: &Progre
     let (account, ourselves) = (Account::for_postgres()?, Account::ourselves()?);
     let home = stage.home.insert(Home::open(args.data_dir.as_deref(), &account)?);
     let cluster = &mut stage.cluster;
-    let roles = Roles::of(&overrides);
+    let roles = proxy::roles(&overrides)?;
     let pool_size = args.pool_size.or_else(|| proxy::pool_size(&overrides)).unwrap_or(POOL_SIZE);
     let max_connections = pool_size * 5 + CONNECTIONS_BESIDE;
-    let logins = roles.logins();
+    let logins = logins(&roles);
     let setup =
         Setup { binaries: &binaries, home, account: &account, ourselves: &ourselves, roles: &logins, max_connections };
 
@@ -54,7 +54,7 @@ pub(super) async fn everything(args: &Args, stage: &mut Stage, progress: &Progre
     };
     let prepared = prepare::everything(cluster, home, &mut memory, &wanted, progress).await?;
 
-    let configuration = configuration(args, overrides, &ports, &memory, (cluster, home, &roles, pool_size));
+    let configuration = configuration(args, overrides, &ports, &memory, (cluster, home, pool_size));
     proxy::write(&configuration, &home.config())?;
     let http = ports.http.0.clone();
     drop(ports);
@@ -118,16 +118,16 @@ fn configuration(
     overrides: Table,
     ports: &Ports,
     memory: &Memory,
-    of: (&Cluster, &Home, &Roles, u32),
+    of: (&Cluster, &Home, u32),
 ) -> Table {
-    let (cluster, home, roles, pool_size) = of;
+    let (cluster, home, pool_size) = of;
     let mut table = Table::new();
     proxy::set(&mut table, "http", "token", memory.http_token.clone());
     proxy::overlay(&mut table, overrides);
     proxy::set(&mut table, "server", "listen", ports.proxy.0.clone());
     proxy::set(&mut table, "http", "listen", ports.http.0.clone());
     proxy::set(&mut table, "pool", "size", i64::from(pool_size));
-    proxy::upstream(&mut table, &home.socket(), cluster.port, &admin_dsn(cluster.port, memory), roles);
+    proxy::upstream(&mut table, &home.socket(), cluster.port, &admin_dsn(cluster.port, memory));
     let _ = args.no_guard;
     table
 }
@@ -171,6 +171,12 @@ fn report(address: &str, http: &str, upstream: u16, memory: &Memory, prepared: &
             })
             .collect(),
     }
+}
+
+/// Those that pgcordon logs in as.
+fn logins(roles: &RoleNames) -> Vec<String> {
+    let logins = [&roles.application, &roles.read_only, &roles.system, &roles.control];
+    logins.into_iter().cloned().chain([SUPERUSER.to_owned()]).collect()
 }
 
 fn readable(file: &Path) -> Result<PathBuf, Failure> {

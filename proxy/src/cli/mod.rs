@@ -4,16 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub mod check;
 pub mod dev;
 pub mod failure;
-pub mod harden;
-pub mod key;
 pub mod logging;
-pub mod migrate;
-pub mod protect;
 pub mod serve;
-pub mod workspace;
 
 pub use failure::Failure;
 
@@ -31,20 +25,6 @@ enum Command {
     Dev(dev::Args),
     /// The proxy
     Serve(serve::Args),
-    /// Creates or upgrades the `cordon` schema upstream
-    Migrate(migrate::Args),
-    /// Makes tables tenant-safe
-    Protect(protect::ProtectArgs),
-    /// Undoes `protect`
-    Unprotect(protect::UnprotectArgs),
-    /// Closes what one role sees of its siblings
-    Harden(harden::Args),
-    /// Reports every hole in the isolation, worst first
-    Check(check::Args),
-    /// Creates, lists, suspends and deletes workspaces
-    Workspace(workspace::Args),
-    /// Creates, lists, rotates and revokes API keys
-    Key(key::Args),
 }
 
 /// Runs the program.
@@ -52,13 +32,6 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Dev(args) => dev::run(args),
         Command::Serve(args) => serve::run(args),
-        Command::Migrate(args) => migrate::run(args),
-        Command::Protect(args) => protect::run(args),
-        Command::Unprotect(args) => protect::run_undo(args),
-        Command::Harden(args) => harden::run(args),
-        Command::Check(args) => check::run(args),
-        Command::Workspace(args) => workspace::run(args),
-        Command::Key(args) => key::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@
 //! others, and rows that hang on a tenant's rows by a foreign key are the tenant's too: both get a policy here.
 
 use super::schema::{Part, Table, quote};
+use crate::control::schema::protect::walls;
 use crate::control::RoleNames;
 
 /// The statements that let tenants at one table, or none if it is `protect` that does it.
@@ -56,11 +57,7 @@ pub(super) fn general(schemas: &[String], views: &[String], sequences: &[String]
 }
 
 fn policy(table: &str, condition: &str) -> String {
-    format!(
-        "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; ALTER TABLE {table} FORCE ROW LEVEL SECURITY; \
-         DROP POLICY IF EXISTS cordon_workspace ON {table}; \
-         CREATE POLICY cordon_workspace ON {table} USING ({condition}) WITH CHECK ({condition})"
-    )
+    walls(table, condition).join("; ")
 }
 
 fn readers(roles: &RoleNames) -> String {

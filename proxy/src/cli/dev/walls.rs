@@ -9,6 +9,9 @@ use super::schema::{self, Part, SURROUNDINGS, Table};
 use super::shared;
 use crate::cli::Failure;
 use crate::control::RoleNames;
+use crate::control::schema::protect::Options;
+use crate::control::schema::{SchemaError, harden, migrate, protect};
+use crate::tenant::ContextNames;
 
 /// Protects every table of the application; returns one that a person may try.
 pub(super) async fn raise(client: &mut Client, roles: &RoleNames, progress: &Progress) -> Result<Option<String>, Failure> {
@@ -27,7 +30,7 @@ pub(super) async fn raise(client: &mut Client, roles: &RoleNames, progress: &Pro
         }
     }
     surroundings(client, roles, progress).await?;
-    harden(client, roles).await?;
+    harden(client, roles, progress).await?;
     let shown = protected.iter().find(|table| table.name.contains("Segment")).or_else(|| protected.first());
     Ok(shown.map(|table| table.name.strip_prefix("public.").unwrap_or(&table.name).to_owned()))
 }
@@ -49,22 +52,27 @@ fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-// ---- stub until h-c ----
-pub(super) async fn migrate(c: &mut Client, r: &RoleNames) -> Result<(), Failure> {
-    let mut sql = String::from(
-        "create schema if not exists cordon; create or replace function cordon.workspace_id() returns uuid stable language sql return nullif(current_setting('app.workspace_id',true),'')::uuid; create table if not exists cordon.workspace(id uuid primary key default gen_random_uuid(), name text unique); create table if not exists cordon.api_key(key_id text primary key, workspace_id uuid, kind text, role text, name text, verifier text, expires_at timestamptz, revoked_at timestamptz, created_at timestamptz default now()); alter table cordon.workspace add if not exists status text default 'active'; create table if not exists cordon.signing_key(id int generated always as identity, secret bytea, retired_at timestamptz); insert into cordon.signing_key(secret) select sha256('x') where not exists (select from cordon.signing_key); grant usage on schema cordon to public; grant select on all tables in schema cordon to public;",
-    );
-    for x in [&r.owner, &r.application, &r.read_only, &r.system, &r.control] {
-        sql += &format!("do $$ begin create role {x} login; exception when duplicate_object then null; end $$;");
+/// Makes roles, schema and signing key.
+pub(super) async fn migrate(client: &mut Client, roles: &RoleNames) -> Result<(), Failure> {
+    migrate::migrate(client, roles, &ContextNames::default()).await.map(|_| ()).map_err(outside)
+}
+
+async fn protect(client: &mut Client, table: &Table, roles: &RoleNames) -> Result<(), Failure> {
+    let Part::Tenants { column } = &table.part else { return Ok(()) };
+    let options = Options { column: Some(column.clone()), ..Options::default() };
+    let protected = protect::protect(client, roles, &ContextNames::default(), &table.name, &options).await;
+    protected.map(|_| ()).map_err(outside)
+}
+
+async fn harden(client: &Client, roles: &RoleNames, progress: &Progress) -> Result<(), Failure> {
+    let hardened = harden::harden(client, roles, &[], false).await.map_err(outside)?;
+    for (statement, reason) in &hardened.refused {
+        progress.say(&format!("not hardened: {statement}: {reason}"));
     }
-    c.batch_execute(&sql).await.map_err(failed("migrate"))
-}
-async fn protect(c: &mut Client, t: &Table, r: &RoleNames) -> Result<(), Failure> {
-    let Part::Tenants { column } = &t.part else { return Ok(()) };
-    let n = &t.name;
-    let a = &r.application;
-    c.batch_execute(&format!("alter table {n} enable row level security; alter table {n} force row level security; drop policy if exists w on {n}; create policy w on {n} using (\"{column}\" = (select cordon.workspace_id())); grant select,insert,update,delete on {n} to {a}")).await.map_err(failed("protect"))
-}
-async fn harden(_c: &mut Client, _r: &RoleNames) -> Result<(), Failure> {
+    progress.say(&format!("hardened the catalog ({})", count(hardened.done.len(), "statement")));
     Ok(())
+}
+
+fn outside(error: SchemaError) -> Failure {
+    Failure::outside(error.to_string())
 }

@@ -36,6 +36,7 @@ class Arm:
     modes: tuple = MODES
     options: str = ""
     note: str = ""
+    settle: float = 0  # seconds until what it held is free again for the other arms
     samples: dict = dataclasses.field(default_factory=dict)
     syscalls: dict = dataclasses.field(default_factory=dict)
 
@@ -120,7 +121,11 @@ def set_up(room, options):
         app = scratch.parts(told["workspaces"][0]["dsn"])
         admin = scratch.parts(told["upstream"]["admin_dsn"])
         admin["database"] = app["database"]
-        app_role = scratch.sql(app, "select current_user")
+        app_role = scratch.sql(app, "select quote_ident(current_user)")
+    places = int(scratch.sql(admin, "show max_connections"))
+    if places < max(options.clients) + 3 * options.pool + 15:
+        raise BenchError(f"max_connections = {places} is too small for {max(options.clients)} direct clients beside "
+                         f"three pools of {options.pool}: fewer --clients, or a larger --pool for pgcordon dev")
     password = os.urandom(16).hex()
     sealed = prepare(admin, app_role, options.rows, password)
     sockets = open_the_door(admin, admin["database"])
@@ -137,8 +142,10 @@ def set_up(room, options):
         size = options.pool if mode == "transaction" else max(options.clients)
         name = "pgbouncer-" + re.sub(r"\W+", "-", kind)
         process, port = scratch.start_pgbouncer(room, name, direct, host, mode, size)
-        note = "holds a server connection for each client" if mode == "session" else ""
-        arms.append(Arm(f"{label} ({kind})", {**direct, "port": port}, pid=process.pid, modes=modes, note=note))
+        arm = Arm(f"{label} ({kind})", {**direct, "port": port}, pid=process.pid, modes=modes)
+        if mode == "session":
+            arm.note, arm.settle = "holds a server connection for each client", 2.5
+        arms.append(arm)
     if app:
         arms.append(Arm("pgcordon (unix)", app, pid=pgcordon.pid))
     arms.append(Arm("direct, plain policy", direct, "bench_plain", options=f"-c app.workspace_id={WORKSPACE}"))
@@ -204,6 +211,7 @@ def measure(room, arms, options):
                     if arm.pid:
                         result["cpu_us"] = (scratch.cpu_us(arm.pid) - before) / result["transactions"]
                     arm.samples.setdefault((mode, clients), []).append(result)
+                    time.sleep(arm.settle)
     if options.syscalls:
         for arm in arms:
             if arm.pid:

@@ -75,7 +75,7 @@ def environment(at, **more):
     """The libpq environment for one connection target; nothing of the caller's PG* leaks in."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
     env.update(PGHOST=str(at["host"]), PGPORT=str(at["port"]), PGUSER=at["user"], PGDATABASE=at["database"])
-    env.update(PGPASSWORD=at["password"], PGCONNECT_TIMEOUT="10", PGSSLMODE="prefer")
+    env.update(PGPASSWORD=at["password"], PGCONNECT_TIMEOUT="10", PGSSLMODE="disable")
     env.update(more)
     return env
 

@@ -40,7 +40,7 @@ main() {
             (cd "$root" && cargo build --release --bin pgcordon)
         fi
     fi
-    PATH="$PATH:/usr/sbin" exec python3 "$here/bench.py" --binary "$root/target/release/pgcordon" "$@"
+    PATH="$PATH:/usr/sbin" PYTHONDONTWRITEBYTECODE=1 exec python3 "$here/bench.py" --binary "$root/target/release/pgcordon" "$@"
 }
 
 main "$@"

@@ -69,7 +69,8 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let (phase, watched) = watch::channel(Phase::Serving);
     let listener = control.block_on(bind(&settings.server.listen))?;
     let address = listener.local_addr()?;
-    let data = control.block_on(async { Control::start(settings.control_target()?).await.map_err(anyhow::Error::from) });
+    let data =
+        control.block_on(async { Control::start(settings.control_target()?).await.map_err(anyhow::Error::from) });
     let data = data.context("the control data can't be loaded")?;
     let (shared, pools) = shared(&settings, &data)?;
     let counters: Vec<Arc<CoreCounters>> = (0..core_count(&settings)).map(|_| Arc::default()).collect();
@@ -80,7 +81,8 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     for (number, counters) in counters.iter().enumerate() {
         let (door, queue) = core_door();
         let (revoke, revoked) = tokio::sync::mpsc::channel(64);
-        let core = Core { number, shared: shared.clone(), pools: pools.clone(), counters: counters.clone(), queue, revoked };
+        let core =
+            Core { number, shared: shared.clone(), pools: pools.clone(), counters: counters.clone(), queue, revoked };
         let watched = watched.clone();
         let thread = std::thread::Builder::new().name(format!("pgcordon-core-{number}"));
         cores.push(thread.spawn(move || core.run(watched)).context("a core's thread can't be started")?);
@@ -240,7 +242,10 @@ impl Core {
     }
 }
 
-async fn pass_revocations(core: std::rc::Rc<CoreContext>, mut revoked: tokio::sync::mpsc::Receiver<crate::domain::WorkspaceId>) {
+async fn pass_revocations(
+    core: std::rc::Rc<CoreContext>,
+    mut revoked: tokio::sync::mpsc::Receiver<crate::domain::WorkspaceId>,
+) {
     while let Some(workspace) = revoked.recv().await {
         core.pools.revoked(workspace);
     }

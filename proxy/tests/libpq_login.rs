@@ -62,8 +62,7 @@ async fn log_in(key: &ApiKeySecret, secret: &str, method: Method, options: &str)
     socket.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
     let channel = acceptor.channel_binding().filter(|_| options.contains("sslmode=require"));
     let user = key.key_id.as_str();
-    let (mut exchange, first) =
-        Exchange::start(&directory, user, method, channel, &MockSecret::random(), [7; 18]);
+    let (mut exchange, first) = Exchange::start(&directory, user, method, channel, &MockSecret::random(), [7; 18]);
     let (mut body, mut mechanism) = (first, String::new());
     let got_in = loop {
         send(&mut socket, &body).await;

@@ -101,9 +101,14 @@ pub struct Exchange {
 
 enum State {
     Password,
-    ClientFirst { nonce: [u8; NONCE_BYTES] },
+    ClientFirst {
+        nonce: [u8; NONCE_BYTES],
+    },
     /// The client named a mechanism, was sent an empty challenge (RFC 4422), and owes its first message.
-    ChallengedClientFirst { nonce: [u8; NONCE_BYTES], bound: bool },
+    ChallengedClientFirst {
+        nonce: [u8; NONCE_BYTES],
+        bound: bool,
+    },
     ClientFinal(Opening),
     Over,
 }

@@ -189,9 +189,17 @@ mod tests {
         let good = Verifier::derive("x", b"salt", 1).to_string();
         assert!(Verifier::parse(&good).is_ok());
         for bad in [
-            "", "md5abc", "SCRAM-SHA-256$", "SCRAM-SHA-256$4096:c2FsdA==", "SCRAM-SHA-256$4096:c2FsdA==$YQ==:YQ==",
-            &good.replace("$1:", "$0:"), &good.replace("$1:", "$-1:"), &good.replace("$1:", "$99999999:"),
-            &good.replace("c2FsdA==", ""), &good.replace("c2FsdA==", "*"), &good.to_lowercase(),
+            "",
+            "md5abc",
+            "SCRAM-SHA-256$",
+            "SCRAM-SHA-256$4096:c2FsdA==",
+            "SCRAM-SHA-256$4096:c2FsdA==$YQ==:YQ==",
+            &good.replace("$1:", "$0:"),
+            &good.replace("$1:", "$-1:"),
+            &good.replace("$1:", "$99999999:"),
+            &good.replace("c2FsdA==", ""),
+            &good.replace("c2FsdA==", "*"),
+            &good.to_lowercase(),
         ] {
             assert!(Verifier::parse(bad).is_err(), "{bad}");
         }

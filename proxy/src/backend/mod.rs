@@ -7,4 +7,4 @@ pub mod statement;
 
 pub use settings::Settings;
 pub use state::{BackendState, SessionId};
-pub use statement::{Body, Bodies};
+pub use statement::{Bodies, Body};

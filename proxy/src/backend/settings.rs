@@ -75,7 +75,8 @@ impl Settings {
 
     /// What makes a server connection that has `self` one that has `wanted`.
     pub fn changes_to<'a>(&'a self, wanted: &'a Self) -> impl Iterator<Item = Change<'a>> {
-        let gone = self.values.iter().filter(|(name, _)| wanted.get(name).is_none()).map(|(name, _)| Change::Reset(name));
+        let gone =
+            self.values.iter().filter(|(name, _)| wanted.get(name).is_none()).map(|(name, _)| Change::Reset(name));
         let new = wanted
             .values
             .iter()

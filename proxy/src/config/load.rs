@@ -46,7 +46,10 @@ impl Settings {
     ///
     /// # Errors
     /// Every mistake that can be seen.
-    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Vec<Mistake>> {
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Mistake>> {
         let mut table = match file {
             Some(file) => read(file).map_err(|mistake| vec![mistake])?,
             None => Table::new(),
@@ -66,11 +69,13 @@ impl Settings {
 }
 
 fn read(file: &Path) -> Result<Table, Mistake> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Mistake::new("", format!("the configuration file {} can't be read: {error}", file.display())))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Mistake::new("", format!("the configuration file {} can't be read: {error}", file.display()))
+    })?;
     text.parse().map_err(|error: toml::de::Error| {
         // The parser's own rendering quotes the line, which may hold a secret.
-        let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
+        let line =
+            error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
         Mistake::new("", format!("{}, line {line}: {}", file.display(), error.message()))
     })
 }
@@ -78,7 +83,9 @@ fn read(file: &Path) -> Result<Table, Mistake> {
 /// Variables become keys. A value is read as TOML where it reads as a number, a truth value or a list, else as a string.
 fn lay_over(table: &mut Table, environment: impl Iterator<Item = (String, String)>) {
     for (name, value) in environment.collect::<BTreeMap<_, _>>() {
-        let Some(path) = name.strip_prefix(PREFIX).filter(|_| !OTHER_VARIABLES.contains(&name.as_str())) else { continue };
+        let Some(path) = name.strip_prefix(PREFIX).filter(|_| !OTHER_VARIABLES.contains(&name.as_str())) else {
+            continue;
+        };
         let path: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
         let value = match format!("value = {value}").parse::<Table>() {
             Ok(mut parsed) => parsed.remove("value").filter(|parsed| !parsed.is_str()).unwrap_or(Value::String(value)),
@@ -138,7 +145,8 @@ fn deserialize(mut table: Table, mistakes: &mut Vec<Mistake>) -> Option<Settings
         let mut track = serde_path_to_error::Track::new();
         let source = Value::Table(table.clone());
         let tracked = serde_path_to_error::Deserializer::new(source, &mut track);
-        let read: Result<Settings, toml::de::Error> = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
+        let read: Result<Settings, toml::de::Error> =
+            serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
         match read {
             Ok(settings) => {
                 mistakes.extend(unknown.into_iter().map(|key| Mistake::new(key, "there is no such key")));
@@ -184,7 +192,8 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_told_at_once_with_the_path_of_the_key() {
-        let mistakes = load("[pool]\nsize = 'many'\nsise = 3\n[auth]\nmethod = 'none'\n[bogus]\nx = 1\n", &[]).expect_err("mistakes");
+        let mistakes = load("[pool]\nsize = 'many'\nsise = 3\n[auth]\nmethod = 'none'\n[bogus]\nx = 1\n", &[])
+            .expect_err("mistakes");
         for key in ["pool.size: ", "pool.sise: ", "auth.method: ", "bogus: "] {
             assert!(mistakes.iter().any(|mistake| mistake.starts_with(key)), "{key} in {mistakes:?}");
         }
@@ -193,14 +202,17 @@ mod tests {
 
     #[test]
     fn the_environment_wins_over_the_file() {
-        let settings = load("[pool]\nsize = 3\n", &[("PGCORDON_POOL__SIZE", "7"), ("PGCORDON_SERVER__LISTEN", "127.0.0.1:1")]).expect("settings");
+        let settings =
+            load("[pool]\nsize = 3\n", &[("PGCORDON_POOL__SIZE", "7"), ("PGCORDON_SERVER__LISTEN", "127.0.0.1:1")])
+                .expect("settings");
         assert_eq!((settings.pool.size, settings.server.listen.as_str()), (7, "127.0.0.1:1"));
         assert!(load("", &[("PGCORDON_POOL__SIEZ", "7")]).is_err());
     }
 
     #[test]
     fn a_missing_file_is_named() {
-        let mistakes = Settings::load(Some(Path::new("/nonexistent/pgcordon.toml")), std::iter::empty()).expect_err("a mistake");
+        let mistakes =
+            Settings::load(Some(Path::new("/nonexistent/pgcordon.toml")), std::iter::empty()).expect_err("a mistake");
         assert!(mistakes[0].to_string().contains("/nonexistent/pgcordon.toml"));
     }
 
@@ -209,10 +221,15 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("token");
         std::fs::write(&file, "hunter2\n").expect("a file");
-        let settings = load(&format!("[http]\ntoken_file = '{}'\n[upstream.passwords]\nx = 'hunter2'", file.display()), &[]).expect("settings");
+        let settings =
+            load(&format!("[http]\ntoken_file = '{}'\n[upstream.passwords]\nx = 'hunter2'", file.display()), &[])
+                .expect("settings");
         assert_eq!(settings.http.token.expose(), "hunter2");
         assert!(!format!("{settings:?}").contains("hunter2"));
-        assert!(load("[http]\ntoken_file = '/nonexistent'", &[]).expect_err("a mistake")[0].starts_with("http.token_file: "));
+        assert!(
+            load("[http]\ntoken_file = '/nonexistent'", &[]).expect_err("a mistake")[0]
+                .starts_with("http.token_file: ")
+        );
     }
 
     #[test]

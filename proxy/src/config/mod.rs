@@ -223,7 +223,8 @@ impl Settings {
     /// # Errors
     /// An unknown mode, or a root file that is missing or unreadable.
     pub fn connector(&self) -> Result<Option<Connector>, Mistake> {
-        Connector::new(self.upstream.tls, self.upstream.tls_root.as_deref()).map_err(|error| Mistake::new("upstream.tls_root", error.to_string()))
+        Connector::new(self.upstream.tls, self.upstream.tls_root.as_deref())
+            .map_err(|error| Mistake::new("upstream.tls_root", error.to_string()))
     }
 
     /// How tenants' server connections are made.
@@ -264,7 +265,11 @@ impl Settings {
         if connector.is_some() {
             config.ssl_mode(tokio_postgres::config::SslMode::Require);
         }
-        Ok(ControlTarget { config, tls: connector.map(|connector| connector.config()), roles: self.upstream.roles.clone() })
+        Ok(ControlTarget {
+            config,
+            tls: connector.map(|connector| connector.config()),
+            roles: self.upstream.roles.clone(),
+        })
     }
 
     /// The database with the schema `cordon`.
@@ -281,21 +286,37 @@ impl Settings {
             }
         };
         want((1..=10_000).contains(&self.pool.size), "pool.size", "must be from 1 to 10000");
-        want(self.pool.workspace_max != 1, "pool.workspace_max", "must be 0, or 2 and more: one request may need two connections");
+        want(
+            self.pool.workspace_max != 1,
+            "pool.workspace_max",
+            "must be 0, or 2 and more: one request may need two connections",
+        );
         want(self.pool.wait_timeout_ms > 0, "pool.wait_timeout_ms", "must be more than 0");
         want(self.server.connections_max > 0, "server.connections_max", "must be more than 0");
         want(!self.upstream.databases.is_empty(), "upstream.databases", "must name at least one database");
         want(self.upstream.port > 0, "upstream.port", "must be from 1 to 65535");
-        for (key, name) in [("context.workspace_setting", &self.context.workspace_setting), ("context.seal_setting", &self.context.seal_setting)] {
+        for (key, name) in [
+            ("context.workspace_setting", &self.context.workspace_setting),
+            ("context.seal_setting", &self.context.seal_setting),
+        ] {
             want(is_custom_setting(name), key, "must be a name with a dot, of letters, digits and underscores");
         }
-        want(self.context.workspace_setting != self.context.seal_setting, "context.seal_setting", "must differ from context.workspace_setting");
+        want(
+            self.context.workspace_setting != self.context.seal_setting,
+            "context.seal_setting",
+            "must differ from context.workspace_setting",
+        );
         let roles = &self.upstream.roles;
-        let mut names = vec![&roles.owner, &roles.application, &roles.read_only, &roles.system, &roles.cordon, &roles.control];
+        let mut names =
+            vec![&roles.owner, &roles.application, &roles.read_only, &roles.system, &roles.cordon, &roles.control];
         names.sort_unstable();
         names.dedup();
         want(names.len() == 6, "upstream.roles", "no role may be another: give six different names");
-        want(self.server.listen.contains(':'), "server.listen", "must be an address and a port, such as 127.0.0.1:6432");
+        want(
+            self.server.listen.contains(':'),
+            "server.listen",
+            "must be an address and a port, such as 127.0.0.1:6432",
+        );
         mistakes.extend(self.acceptor().err());
         mistakes.extend(self.connector().err());
     }

@@ -3,8 +3,8 @@
 use tokio_postgres::{Client, IsolationLevel, Row};
 use uuid::Uuid;
 
-use super::snapshot::{Snapshot, Workspace};
 use super::settings::RoleNames;
+use super::snapshot::{Snapshot, Workspace};
 use crate::auth::{ApiKeySecret, KeyRecord};
 use crate::domain::{KeyId, KeyKind, WorkspaceId};
 use crate::tenant::SigningKey;
@@ -38,7 +38,9 @@ pub enum StoreError {
 pub(super) fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => format!("{} ({})", db.message(), db.code().code()),
-        None => std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
+        None => {
+            std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+        }
     }
 }
 
@@ -47,8 +49,10 @@ pub(super) fn describe(error: &tokio_postgres::Error) -> String {
 /// # Errors
 /// Postgres can't be reached, the schema is missing, or there is no signing key.
 pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, StoreError> {
-    let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
-    let workspaces = snapshot.query("SELECT id, name, status FROM cordon.workspace ORDER BY name", &[]).await.map_err(missing)?;
+    let snapshot =
+        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let workspaces =
+        snapshot.query("SELECT id, name, status FROM cordon.workspace ORDER BY name", &[]).await.map_err(missing)?;
     let keys = snapshot
         .query(
             "SELECT k.key_id, k.workspace_id, k.kind, k.role, k.verifier, extract(epoch FROM k.expires_at)::bigint AS expires_at, \
@@ -77,15 +81,22 @@ fn missing(error: tokio_postgres::Error) -> StoreError {
 }
 
 fn workspace(row: &Row) -> Workspace {
-    Workspace { id: WorkspaceId::new(row.get("id")), name: row.get("name"), suspended: row.get::<_, &str>("status") != "active" }
+    Workspace {
+        id: WorkspaceId::new(row.get("id")),
+        name: row.get("name"),
+        suspended: row.get::<_, &str>("status") != "active",
+    }
 }
 
 fn key_record(row: &Row, roles: &RoleNames) -> Result<KeyRecord, StoreError> {
     let key_id: String = row.get("key_id");
-    let kind: KeyKind = row.get::<_, &str>("kind").parse().map_err(|error| StoreError::Unreadable(format!("{key_id}: {error}")))?;
+    let kind: KeyKind =
+        row.get::<_, &str>("kind").parse().map_err(|error| StoreError::Unreadable(format!("{key_id}: {error}")))?;
     let workspace = row.get::<_, Option<Uuid>>("workspace_id").map(WorkspaceId::new);
     if (kind == KeyKind::Workspace) != workspace.is_some() {
-        return Err(StoreError::Unreadable(format!("{key_id}: a workspace key has a workspace, and no other kind has")));
+        return Err(StoreError::Unreadable(format!(
+            "{key_id}: a workspace key has a workspace, and no other kind has"
+        )));
     }
     let role = row.get::<_, Option<String>>("role").unwrap_or_else(|| roles.default_for(kind).to_owned());
     Ok(KeyRecord {
@@ -134,7 +145,8 @@ pub async fn find_workspace(client: &Client, name_or_id: &str) -> Result<Workspa
 /// # Errors
 /// Postgres refuses.
 pub async fn workspaces(client: &Client) -> Result<Vec<Workspace>, StoreError> {
-    let rows = client.query("SELECT id, name, status FROM cordon.workspace ORDER BY name", &[]).await.map_err(missing)?;
+    let rows =
+        client.query("SELECT id, name, status FROM cordon.workspace ORDER BY name", &[]).await.map_err(missing)?;
     Ok(rows.iter().map(workspace).collect())
 }
 
@@ -181,7 +193,11 @@ pub struct NewKey<'a> {
 ///
 /// # Errors
 /// Postgres refuses.
-pub async fn create_key(client: &Client, new: &NewKey<'_>, secret: &ApiKeySecret) -> Result<Option<String>, StoreError> {
+pub async fn create_key(
+    client: &Client,
+    new: &NewKey<'_>,
+    secret: &ApiKeySecret,
+) -> Result<Option<String>, StoreError> {
     let expires_in = new.expires_in.map(|seconds| seconds as f64);
     let row = client
         .query_one(
@@ -255,8 +271,13 @@ pub async fn keys(client: &Client, workspace: Option<WorkspaceId>) -> Result<Vec
 /// # Errors
 /// There is none, or Postgres refuses.
 pub async fn revoke_key(client: &Client, key_id: &str) -> Result<bool, StoreError> {
-    let known = client.query_opt("SELECT revoked_at IS NULL FROM cordon.api_key WHERE key_id = $1", &[&key_id]).await.map_err(missing)?;
+    let known = client
+        .query_opt("SELECT revoked_at IS NULL FROM cordon.api_key WHERE key_id = $1", &[&key_id])
+        .await
+        .map_err(missing)?;
     let Some(known) = known else { return Err(StoreError::UnknownKey(key_id.to_owned())) };
-    client.execute("UPDATE cordon.api_key SET revoked_at = now() WHERE key_id = $1 AND revoked_at IS NULL", &[&key_id]).await?;
+    client
+        .execute("UPDATE cordon.api_key SET revoked_at = now() WHERE key_id = $1 AND revoked_at IS NULL", &[&key_id])
+        .await?;
     Ok(known.get(0))
 }

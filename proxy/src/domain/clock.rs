@@ -11,10 +11,5 @@ pub fn now() -> Instant {
 
 /// Seconds since the Unix epoch by this machine's clock; 0 for a clock before 1970.
 pub fn unix_seconds() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs()
-        .try_into()
-        .unwrap_or(i64::MAX)
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs().try_into().unwrap_or(i64::MAX)
 }

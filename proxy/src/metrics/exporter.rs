@@ -37,7 +37,8 @@ impl Exporter {
         let clients = IntGauge::new("pgcordon_client_connections", "Client sessions that are open")?;
         clients.set(totals.clients);
         put(registry, clients)?;
-        let transactions = IntCounterVec::new(Opts::new("pgcordon_transactions_total", "Transactions that were served"), &[])?;
+        let transactions =
+            IntCounterVec::new(Opts::new("pgcordon_transactions_total", "Transactions that were served"), &[])?;
         transactions.with_label_values::<&str>(&[]).inc_by(totals.transactions);
         put(registry, transactions)?;
         let logins = IntCounterVec::new(Opts::new("pgcordon_logins_total", "Logins by outcome"), &["outcome"])?;
@@ -52,9 +53,16 @@ impl Exporter {
             Opts::new("pgcordon_server_connections", "Server connections by state"),
             &["database", "role", "state"],
         )?;
-        let waiting = IntGaugeVec::new(Opts::new("pgcordon_clients_waiting", "Clients that wait for a server connection"), &labels)?;
-        let clears = IntCounterVec::new(Opts::new("pgcordon_server_clears_total", "DISCARD ALLs between workspaces"), &labels)?;
-        let moves = IntCounterVec::new(Opts::new("pgcordon_server_moves_total", "Server connections that changed cores"), &labels)?;
+        let waiting = IntGaugeVec::new(
+            Opts::new("pgcordon_clients_waiting", "Clients that wait for a server connection"),
+            &labels,
+        )?;
+        let clears =
+            IntCounterVec::new(Opts::new("pgcordon_server_clears_total", "DISCARD ALLs between workspaces"), &labels)?;
+        let moves = IntCounterVec::new(
+            Opts::new("pgcordon_server_moves_total", "Server connections that changed cores"),
+            &labels,
+        )?;
         for pool in self.pools.report() {
             let (database, role) = (pool.database.as_str(), &*pool.role);
             let gauge = |state: &str, value: usize| {

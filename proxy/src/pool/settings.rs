@@ -26,7 +26,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { size: 20, workspace_max: 0, wait_timeout_ms: 10_000, quantum_ms: 2, idle_timeout_ms: 600_000, back_off_ms: 250 }
+        Self {
+            size: 20,
+            workspace_max: 0,
+            wait_timeout_ms: 10_000,
+            quantum_ms: 2,
+            idle_timeout_ms: 600_000,
+            back_off_ms: 250,
+        }
     }
 }
 

@@ -65,7 +65,13 @@ enum Mail {
 }
 
 impl PoolShared {
-    pub(super) fn new(database: String, role: Arc<str>, upstream: Arc<Upstream>, settings: Settings, cores: usize) -> Self {
+    pub(super) fn new(
+        database: String,
+        role: Arc<str>,
+        upstream: Arc<Upstream>,
+        settings: Settings,
+        cores: usize,
+    ) -> Self {
         let inner = Inner { roster: Roster::new(settings.bounds()), stock: HashMap::default() };
         Self {
             database,
@@ -118,7 +124,9 @@ enum Errand {
 impl Errand {
     fn of(command: Command, stock: &mut HashMap<BackendId, Box<Backend>, ahash::RandomState>) -> Self {
         match command {
-            Command::Grant { waiter, core, backend, bound } => Self::Grant { waiter, core, backend: stock.remove(&backend), bound },
+            Command::Grant { waiter, core, backend, bound } => {
+                Self::Grant { waiter, core, backend: stock.remove(&backend), bound }
+            }
             Command::Refuse { waiter, core, fault } => Self::Refuse { waiter, core, fault },
             Command::Open => Self::Open,
             Command::Clear(id) => Self::Clear(stock.remove(&id)),
@@ -291,10 +299,17 @@ impl Pool {
     fn timed_out(&self) -> Fault {
         let counts = self.shared.counts();
         let waited = self.shared.settings.wait_timeout_ms;
-        let detail = format!("{} server connections are open for this database and role, and {} clients wait.", counts.open, counts.waiting);
-        Fault::new(Origin::Proxy, SqlState::TOO_MANY_CONNECTIONS, format!("no server connection became free within {waited} ms"))
-            .detail(detail)
-            .hint("Shorten transactions, or raise pool.size or pool.wait_timeout_ms.")
+        let detail = format!(
+            "{} server connections are open for this database and role, and {} clients wait.",
+            counts.open, counts.waiting
+        );
+        Fault::new(
+            Origin::Proxy,
+            SqlState::TOO_MANY_CONNECTIONS,
+            format!("no server connection became free within {waited} ms"),
+        )
+        .detail(detail)
+        .hint("Shorten transactions, or raise pool.size or pool.wait_timeout_ms.")
     }
 
     /// Does what the roster said.

@@ -67,7 +67,8 @@ fn deal(stream: TcpStream, peer: SocketAddr, doors: &[CoreDoor], connections_max
         return;
     }
     let _ = stream.set_nodelay(true);
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
     let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     let Ok(stream) = stream.into_std() else { return };
     door.connections.fetch_add(1, Ordering::Relaxed);
@@ -88,7 +89,10 @@ fn turn_away(mut stream: TcpStream) {
 
 /// Errors of accept(2) that are about the connection that was to be accepted.
 fn is_of_one_peer(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
 }
 
 /// Serves what the door deals to this core, until the door is gone. Runs inside the core's `LocalSet`.

@@ -56,7 +56,11 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
         let secret_bytes = if startup.minor >= 2 { LONG_SECRET_BYTES } else { SECRET_BYTES };
         let registered = core.shared.registry.enter(binding.key_id().clone(), binding.workspace(), secret_bytes);
         if !is_still_good(&core, &verified) {
-            return Err(Fault::new(Origin::Proxy, SqlState::ADMIN_SHUTDOWN, "the API key was revoked while the session was opened"));
+            return Err(Fault::new(
+                Origin::Proxy,
+                SqlState::ADMIN_SHUTDOWN,
+                "the API key was revoked while the session was opened",
+            ));
         }
         Ok((settings, parameters, registered))
     };

@@ -111,22 +111,31 @@ impl Driver {
             None => {}
         }
         let mut scratch = self.core.scratch.borrow_mut();
-        if !self.to_client.is_clear() && let Poll::Ready(Err(_)) = self.to_client.poll_clear(&mut self.socket, context) {
+        if !self.to_client.is_clear()
+            && let Poll::Ready(Err(_)) = self.to_client.poll_clear(&mut self.socket, context)
+        {
             return Poll::Ready(Event::ClientGone);
         }
         if let Some(lease) = &mut self.lease {
             let server = &mut lease.connection.socket;
-            if !self.to_server.is_clear() && let Poll::Ready(Err(_)) = self.to_server.poll_clear(server, context) {
+            if !self.to_server.is_clear()
+                && let Poll::Ready(Err(_)) = self.to_server.poll_clear(server, context)
+            {
                 return Poll::Ready(Event::ServerGone);
             }
-            if self.to_client.is_clear() && let Poll::Ready(read) = scratch.poll_read(server, context) {
+            if self.to_client.is_clear()
+                && let Poll::Ready(read) = scratch.poll_read(server, context)
+            {
                 return Poll::Ready(match read {
                     Ok(0) | Err(_) => Event::ServerGone,
                     Ok(read) => Event::Server(read),
                 });
             }
         }
-        if self.to_server.is_clear() && !self.held && let Poll::Ready(read) = scratch.poll_read(&mut self.socket, context) {
+        if self.to_server.is_clear()
+            && !self.held
+            && let Poll::Ready(read) = scratch.poll_read(&mut self.socket, context)
+        {
             return Poll::Ready(match read {
                 Ok(0) | Err(_) => Event::ClientGone,
                 Ok(read) => Event::Client(read),
@@ -182,7 +191,8 @@ impl Driver {
             attach(lease, &mut self.session, &self.registered, &self.core, lanes);
         }
         let rest = &input[at..];
-        let (taken, state) = self.core.with(|core| self.session.on_client(rest, &mut lease.state, core, lanes)).map_err(End::Fault)?;
+        let (taken, state) =
+            self.core.with(|core| self.session.on_client(rest, &mut lease.state, core, lanes)).map_err(End::Fault)?;
         let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(rest), &mut idle_context());
         lanes.server.clear();
         flush_client(&mut self.to_client, &mut self.socket, lanes, rest)?;
@@ -396,6 +406,10 @@ fn cancelled() -> Fault {
 fn farewell(order: Order) -> Fault {
     match order {
         Order::Drain | Order::Stop => Fault::new(Origin::Proxy, SqlState::ADMIN_SHUTDOWN, "the proxy is shutting down"),
-        Order::Revoked => Fault::new(Origin::Proxy, SqlState::ADMIN_SHUTDOWN, "the API key was revoked or has expired, or its workspace is suspended"),
+        Order::Revoked => Fault::new(
+            Origin::Proxy,
+            SqlState::ADMIN_SHUTDOWN,
+            "the API key was revoked or has expired, or its workspace is suspended",
+        ),
     }
 }

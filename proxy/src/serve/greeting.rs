@@ -42,7 +42,8 @@ struct Known {
 impl Greetings {
     fn get(&mut self, database: &str, role: &str, settings: &Settings, now: Instant) -> Option<Parameters> {
         self.known.retain(|known| now.duration_since(known.since) < GREETING_LIFE);
-        let is_it = |known: &&Known| &*known.database == database && &*known.role == role && *known.settings == *settings;
+        let is_it =
+            |known: &&Known| &*known.database == database && &*known.role == role && *known.settings == *settings;
         self.known.iter().find(is_it).map(|known| known.parameters.clone())
     }
 
@@ -85,9 +86,18 @@ pub(super) async fn learn(
 }
 
 /// Gives a server connection the settings and collects what it reports.
-async fn ask(core: &CoreContext, mut lease: Lease, binding: &Binding, settings: &Arc<Settings>) -> Result<Vec<(Box<[u8]>, Box<[u8]>)>, Fault> {
-    let mut parameters: Vec<(Box<[u8]>, Box<[u8]>)> =
-        lease.connection.parameters.iter().map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into())).collect();
+async fn ask(
+    core: &CoreContext,
+    mut lease: Lease,
+    binding: &Binding,
+    settings: &Arc<Settings>,
+) -> Result<Vec<(Box<[u8]>, Box<[u8]>)>, Fault> {
+    let mut parameters: Vec<(Box<[u8]>, Box<[u8]>)> = lease
+        .connection
+        .parameters
+        .iter()
+        .map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into()))
+        .collect();
     let mut session = Session::new(0, binding.workspace(), settings.clone());
     let (mut lanes, must_bind) = (Lanes::default(), lease.needs_bind());
     core.with(|core| session.greet(&mut lease.state, must_bind, core, &mut lanes));
@@ -132,5 +142,10 @@ pub(super) fn write(out: &mut bytes::BytesMut, parameters: &Parameters) {
 }
 
 fn lost(error: std::io::Error) -> Fault {
-    Fault::new(Origin::Upstream, SqlState::CANNOT_CONNECT_NOW, "the server connection was lost while the session was opened").log(error.to_string())
+    Fault::new(
+        Origin::Upstream,
+        SqlState::CANNOT_CONNECT_NOW,
+        "the server connection was lost while the session was opened",
+    )
+    .log(error.to_string())
 }

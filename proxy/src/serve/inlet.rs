@@ -30,7 +30,11 @@ impl Deref for Scratch {
 
 impl Scratch {
     /// Reads once. Zero bytes are the end of the stream.
-    pub fn poll_read<S: AsyncRead + Unpin>(&mut self, socket: &mut S, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        socket: &mut S,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(&mut self.0);
         ready!(Pin::new(socket).poll_read(context, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))

@@ -10,12 +10,12 @@ use rand::RngCore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::auth::{Directory, Exchange, Method, Step, Verified};
 use crate::auth::exchange::NONCE_BYTES;
+use crate::auth::{Directory, Exchange, Method, Step, Verified};
 use crate::domain::limits::AUTH_MESSAGE_BYTES_MAX;
 use crate::domain::{Fault, KeyKind, Origin, SqlState, clock};
-use crate::wire::startup::{FirstPacket, PROTOCOL_NEWEST, Startup, first_packet_bytes, open};
 use crate::wire::author;
+use crate::wire::startup::{FirstPacket, PROTOCOL_NEWEST, Startup, first_packet_bytes, open};
 
 use super::core::CoreContext;
 use super::socket::ClientSocket;
@@ -120,7 +120,11 @@ async fn prove(
         return Err(Some(Fault::new(Origin::Client, SqlState::FEATURE_NOT_SUPPORTED, text)));
     }
     let user = startup.parameter("user").filter(|user| !user.is_empty()).ok_or_else(|| {
-        Fault::new(Origin::Client, SqlState::INVALID_AUTHORIZATION, "no user name specified in startup packet: it is the key id")
+        Fault::new(
+            Origin::Client,
+            SqlState::INVALID_AUTHORIZATION,
+            "no user name specified in startup packet: it is the key id",
+        )
     })?;
     let verified = exchange(core, socket, user, peer).await?;
     let database = database(core, startup, user, &verified)?;
@@ -147,14 +151,20 @@ fn asks_for_replication(startup: &Startup) -> Result<bool, Fault> {
     }
 }
 
-async fn exchange(core: &CoreContext, socket: &mut ClientSocket, user: &str, peer: SocketAddr) -> Result<Verified, Option<Fault>> {
+async fn exchange(
+    core: &CoreContext,
+    socket: &mut ClientSocket,
+    user: &str,
+    peer: SocketAddr,
+) -> Result<Verified, Option<Fault>> {
     let auth = &core.shared.auth;
     let encrypted = matches!(socket, ClientSocket::Tls(_));
     let method = Method::choose(auth.method, encrypted, peer.ip().is_loopback());
     let channel = core.shared.tls.as_ref().filter(|_| encrypted).and_then(|tls| tls.channel_binding());
     let mut nonce = [0; NONCE_BYTES];
     rand::rng().fill_bytes(&mut nonce);
-    let (mut exchange, mut body) = Exchange::start(&*core.shared.snapshot.load_full(), user, method, channel, &core.shared.mock_secret, nonce);
+    let (mut exchange, mut body) =
+        Exchange::start(&*core.shared.snapshot.load_full(), user, method, channel, &core.shared.mock_secret, nonce);
     loop {
         write_authentication(socket, &body).await?;
         let message = password_message(socket).await?;

@@ -25,7 +25,12 @@ impl Outlet {
     ///
     /// # Errors
     /// The socket is closed or broken.
-    pub fn send<S: AsyncWrite + Unpin>(&mut self, socket: &mut S, mut bytes: &[u8], context: &mut Context<'_>) -> io::Result<()> {
+    pub fn send<S: AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut S,
+        mut bytes: &[u8],
+        context: &mut Context<'_>,
+    ) -> io::Result<()> {
         if !self.kept.is_empty() {
             self.kept.extend_from_slice(bytes);
             return Ok(());
@@ -48,7 +53,11 @@ impl Outlet {
     ///
     /// # Errors
     /// The socket is closed or broken.
-    pub fn poll_clear<S: AsyncWrite + Unpin>(&mut self, socket: &mut S, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_clear<S: AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut S,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         while !self.kept.is_empty() {
             match Pin::new(&mut *socket).poll_write(context, &self.kept) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

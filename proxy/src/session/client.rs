@@ -90,7 +90,13 @@ impl Session {
         }
     }
 
-    fn message(&mut self, message: Message<'_>, backend: &mut BackendState, core: &mut Core<'_>, lanes: &mut Lanes) -> Result<(), Fault> {
+    fn message(
+        &mut self,
+        message: Message<'_>,
+        backend: &mut BackendState,
+        core: &mut Core<'_>,
+        lanes: &mut Lanes,
+    ) -> Result<(), Fault> {
         let tag = message.frame.tag;
         if self.copying_in {
             self.pass(message, lanes);

@@ -65,7 +65,14 @@ impl Session {
     }
 
     /// The client prepares a statement: on this server connection somebody may have done so already.
-    fn parse_shared(&mut self, message: Message<'_>, name: &[u8], body: &Arc<Body>, backend: &mut BackendState, lanes: &mut Lanes) {
+    fn parse_shared(
+        &mut self,
+        message: Message<'_>,
+        name: &[u8],
+        body: &Arc<Body>,
+        backend: &mut BackendState,
+        lanes: &mut Lanes,
+    ) {
         let expect = Expect::Parse(Parsed::Named(name.into(), body.id()));
         if self.status == b'E' {
             // In a failed transaction Postgres decides by the text what may still be prepared. It is shown the text
@@ -82,14 +89,28 @@ impl Session {
 
     /// The client prepares under a name that it has already. Postgres itself raises the error: the name is made known
     /// to it first, and the server connection is cleared when it is given back.
-    fn parse_again(&mut self, message: Message<'_>, name: &[u8], known: &Body, backend: &mut BackendState, lanes: &mut Lanes) {
+    fn parse_again(
+        &mut self,
+        message: Message<'_>,
+        name: &[u8],
+        known: &Body,
+        backend: &mut BackendState,
+        lanes: &mut Lanes,
+    ) {
         inject::parse(lanes.server.author(message.input), name, known.rest());
         self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
         backend.soil();
         self.parse_free(message, lanes);
     }
 
-    fn prepare(&mut self, message: Message<'_>, body: &Arc<Body>, expect: Expect, backend: &mut BackendState, lanes: &mut Lanes) {
+    fn prepare(
+        &mut self,
+        message: Message<'_>,
+        body: &Arc<Body>,
+        expect: Expect,
+        backend: &mut BackendState,
+        lanes: &mut Lanes,
+    ) {
         let (name, evicted) = backend.prepare(body);
         if let Some(evicted) = evicted {
             inject::about_statement(lanes.server.author(message.input), b'C', evicted.write(&mut [0; 32]));
@@ -99,7 +120,13 @@ impl Session {
         self.expects.push(expect, &mut lanes.client);
     }
 
-    pub(super) fn bind(&mut self, message: Message<'_>, backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
+    pub(super) fn bind(
+        &mut self,
+        message: Message<'_>,
+        backend: &mut BackendState,
+        core: &Core<'_>,
+        lanes: &mut Lanes,
+    ) {
         self.in_cycle = true;
         let Ok(Some(head)) = BindHead::open(message.seen(), message.frame.total) else {
             return self.send(message, Expect::Bind, lanes);
@@ -160,7 +187,13 @@ impl Session {
     }
 
     /// Makes sure that a shared statement is on this server connection.
-    fn bring(&mut self, body: &Arc<Body>, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) -> crate::backend::state::Name {
+    fn bring(
+        &mut self,
+        body: &Arc<Body>,
+        message: Message<'_>,
+        backend: &mut BackendState,
+        lanes: &mut Lanes,
+    ) -> crate::backend::state::Name {
         if let Some(name) = backend.statement(body) {
             return name;
         }

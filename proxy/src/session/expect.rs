@@ -132,7 +132,8 @@ impl Expects {
 
     /// Forgets all and says how many cycles of the client were under way.
     pub(super) fn abandon(&mut self) -> usize {
-        let cycles = self.queue.iter().filter(|each| matches!(each, Expect::Sync | Expect::Query | Expect::Call)).count();
+        let cycles =
+            self.queue.iter().filter(|each| matches!(each, Expect::Sync | Expect::Query | Expect::Call)).count();
         self.queue.clear();
         cycles
     }

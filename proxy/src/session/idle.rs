@@ -28,7 +28,9 @@ impl Session {
         loop {
             at += self.drop_unread(input.len() - at);
             let rest = &input[at..];
-            let Some(frame) = Frame::from_client(rest).map_err(|_| invalid_length())? else { return Ok((at, Idle::More)) };
+            let Some(frame) = Frame::from_client(rest).map_err(|_| invalid_length())? else {
+                return Ok((at, Idle::More));
+            };
             match frame.tag {
                 b'X' => return Ok((at, Idle::Ended)),
                 b'S' => {

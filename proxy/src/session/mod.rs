@@ -18,8 +18,8 @@ mod tests;
 use std::sync::Arc;
 
 use crate::backend::{BackendState, Bodies, SessionId, Settings};
-use crate::domain::{Fault, WorkspaceId};
 use crate::domain::limits::SEAL_LIFE;
+use crate::domain::{Fault, WorkspaceId};
 use crate::sql::{Analysis, PinReason};
 use crate::tenant::{ContextNames, Seal, SigningKey, context};
 use crate::wire::{Outbound, author, inject};

@@ -34,7 +34,12 @@ impl Session {
     ///
     /// # Errors
     /// A server that breaks the protocol: the server connection and the session end.
-    pub fn on_server(&mut self, input: &[u8], backend: &mut BackendState, lanes: &mut Lanes) -> Result<(usize, Progress), Fault> {
+    pub fn on_server(
+        &mut self,
+        input: &[u8],
+        backend: &mut BackendState,
+        lanes: &mut Lanes,
+    ) -> Result<(usize, Progress), Fault> {
         let mut at = 0;
         loop {
             if self.relaying > 0 {
@@ -44,7 +49,10 @@ impl Session {
                 at += relayed;
             }
             let rest = &input[at..];
-            let Some(frame) = Frame::from_server(rest).map_err(|_| broken("a message has an impossible length"))? else { break };
+            let Some(frame) = Frame::from_server(rest).map_err(|_| broken("a message has an impossible length"))?
+            else {
+                break;
+            };
             let whole = frame.is_whole(rest);
             if !whole && self.is_opened(frame) {
                 break;
@@ -109,7 +117,10 @@ impl Session {
             (b'1', Expect::Parse(_)) | (b'2', Expect::Bind) | (b'3', Expect::Close) => Ok(Fate::RelayLast),
             (b't', Expect::Describe) => Ok(Fate::Relay),
             (b'T' | b'n', Expect::Describe) => Ok(Fate::RelayLast),
-            (b'1', Expect::Injected(Injected::Parse(_) | Injected::Unnamed | Injected::Throwaway | Injected::Surface)) => Ok(Fate::SwallowLast),
+            (
+                b'1',
+                Expect::Injected(Injected::Parse(_) | Injected::Unnamed | Injected::Throwaway | Injected::Surface),
+            ) => Ok(Fate::SwallowLast),
             (b'3', Expect::Injected(Injected::Close)) => Ok(Fate::SwallowLast),
             _ => Err(broken("an answer to something else than was asked")),
         }
@@ -130,7 +141,8 @@ impl Session {
 
     fn error(&mut self, seen: &[u8], backend: &mut BackendState) -> Fate {
         self.copying_in = false;
-        let severity = open::error_field(seen, b'V').or_else(|| open::error_field(seen, b'S')).map(|range| &seen[range]);
+        let severity =
+            open::error_field(seen, b'V').or_else(|| open::error_field(seen, b'S')).map(|range| &seen[range]);
         if matches!(severity, Some(b"FATAL" | b"PANIC")) {
             self.fatal = true;
             return Fate::Relay;
@@ -213,9 +225,13 @@ impl Session {
 fn unbound(error: &[u8]) -> Fault {
     let code = open::error_field(error, b'C').map(|range| String::from_utf8_lossy(&error[range]).into_owned());
     let text = open::error_field(error, b'M').map(|range| String::from_utf8_lossy(&error[range]).into_owned());
-    Fault::new(Origin::Upstream, SqlState::CONNECTION_FAILURE, "the workspace could not be established on the server connection")
-        .hint("The statement saw no workspace and its answer was discarded; it may be sent again.")
-        .log(format!("{}: {}", code.unwrap_or_default(), text.unwrap_or_default()))
+    Fault::new(
+        Origin::Upstream,
+        SqlState::CONNECTION_FAILURE,
+        "the workspace could not be established on the server connection",
+    )
+    .hint("The statement saw no workspace and its answer was discarded; it may be sent again.")
+    .log(format!("{}: {}", code.unwrap_or_default(), text.unwrap_or_default()))
 }
 
 fn broken(what: &'static str) -> Fault {

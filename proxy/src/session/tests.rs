@@ -111,7 +111,8 @@ impl Stage {
     /// The server sends; what goes to the client is returned.
     fn server(&mut self, script: &str) -> String {
         let bytes = script_bytes(script);
-        let (taken, progress) = self.lent(|session, backend, _, lanes| session.on_server(&bytes, backend, lanes)).expect("no fault");
+        let (taken, progress) =
+            self.lent(|session, backend, _, lanes| session.on_server(&bytes, backend, lanes)).expect("no fault");
         assert_eq!((taken, progress), (bytes.len(), Progress::Going), "{script}");
         self.to_client(&bytes)
     }
@@ -172,7 +173,9 @@ fn words(mut bytes: &[u8]) -> String {
         let text = |body: &[u8]| String::from_utf8_lossy(body).replace('\0', "|").trim_end_matches('|').to_owned();
         let word = match frame.tag {
             b'F' => function_word(body),
-            b'E' if body.starts_with(b"S") => format!("E({})", text(body).split('|').find(|part| part.starts_with('C')).unwrap_or("?")),
+            b'E' if body.starts_with(b"S") => {
+                format!("E({})", text(body).split('|').find(|part| part.starts_with('C')).unwrap_or("?"))
+            }
             _ if text(body).is_empty() => (frame.tag as char).to_string(),
             _ => format!("{}({})", frame.tag as char, text(body)),
         };
@@ -239,7 +242,10 @@ fn a_refused_cycle_is_answered_once_and_the_next_one_is_heard() {
 fn a_message_of_no_known_type_ends_the_session() {
     let mut stage = Stage::new();
     let bytes = b"y\0\0\0\x04";
-    assert_eq!(stage.session.on_idle_client(bytes, &mut stage.lanes).expect_err("a fault").sqlstate, SqlState::PROTOCOL_VIOLATION);
+    assert_eq!(
+        stage.session.on_idle_client(bytes, &mut stage.lanes).expect_err("a fault").sqlstate,
+        SqlState::PROTOCOL_VIOLATION
+    );
 }
 
 #[test]

@@ -53,7 +53,8 @@ fn of_set(set: &VariableSetStmt, facts: &mut Facts) {
     if set.kind == VariableSetKind::VarResetAll as i32 {
         facts.resets_all = true;
     } else if multi && name == "session characteristics" {
-        for each in ["default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"] {
+        for each in ["default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"]
+        {
             facts.touches.push(each.into());
         }
     } else if matches!(name.as_str(), "role" | "session_authorization") {
@@ -163,7 +164,7 @@ mod tests {
             "discard plans",
             "unlisten *",
         ] {
-            assert!(facts(text.as_bytes()).is_empty() , "{text}");
+            assert!(facts(text.as_bytes()).is_empty(), "{text}");
         }
     }
 

@@ -96,9 +96,11 @@ fn chain_verifier(root: &Path) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
     for certificate in files::certificates(what, root)? {
         store.add(certificate).map_err(|source| TlsError::Unusable { what, path: root.to_owned(), source })?;
     }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider())
-        .build()
-        .map_err(|error| TlsError::NotPem { what, path: root.to_owned(), cause: error.to_string() })
+    WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider()).build().map_err(|error| TlsError::NotPem {
+        what,
+        path: root.to_owned(),
+        cause: error.to_string(),
+    })
 }
 
 /// Verifies less than everything: the chain without the name (`verify-ca`), or nothing but that the server holds the

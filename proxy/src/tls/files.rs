@@ -65,8 +65,11 @@ pub(super) fn certificates(what: &'static str, path: &Path) -> Result<Vec<Certif
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let what = "private key";
     let text = zeroize::Zeroizing::new(read(what, path)?);
-    PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|error| TlsError::NotPem { what, path: path.to_owned(), cause: error.to_string() })
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| TlsError::NotPem {
+        what,
+        path: path.to_owned(),
+        cause: error.to_string(),
+    })
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {

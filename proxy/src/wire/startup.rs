@@ -96,7 +96,11 @@ fn parameters(mut body: &[u8]) -> Result<Vec<(String, String)>, Fault> {
     loop {
         let name = text(&mut body)?;
         if name.is_empty() {
-            return if body.is_empty() { Ok(all) } else { Err(Fault::protocol("invalid startup packet layout: expected terminator as last byte")) };
+            return if body.is_empty() {
+                Ok(all)
+            } else {
+                Err(Fault::protocol("invalid startup packet layout: expected terminator as last byte"))
+            };
         }
         let value = text(&mut body)?;
         all.push((name, value));
@@ -124,7 +128,10 @@ mod tests {
     fn a_startup_opens_into_its_parameters() {
         let packet = b"\0\x03\0\0user\0acme\0database\0app\0\0";
         let FirstPacket::Startup(startup) = open(packet).expect("well formed") else { panic!("a startup") };
-        assert_eq!((startup.minor, startup.parameter("user"), startup.parameter("database")), (0, Some("acme"), Some("app")));
+        assert_eq!(
+            (startup.minor, startup.parameter("user"), startup.parameter("database")),
+            (0, Some("acme"), Some("app"))
+        );
     }
 
     #[test]

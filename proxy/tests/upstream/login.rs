@@ -22,7 +22,8 @@ async fn a_connection_knows_its_backend_and_is_clean() {
     assert_eq!(ask(&mut connection, "select pg_backend_pid()").await.unwrap(), [connection.pid.to_string()]);
     assert_eq!(connection.secret.len(), 4);
     assert!(connection.clock_offset.abs() <= 1);
-    let parameter = |name: &str| connection.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let parameter =
+        |name: &str| connection.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     assert_eq!(parameter("session_authorization").unwrap(), "trust_role");
     assert!(parameter("server_version").is_some() && parameter("TimeZone").is_some());
     let left = "select count(*) from pg_prepared_statements union all select count(*) from pg_cursors";
@@ -85,7 +86,12 @@ async fn tls_is_as_strict_as_its_mode() {
         assert_eq!(connect(bad, "tls_role").await.unwrap_err().sqlstate, SqlState::CANNOT_CONNECT_NOW);
     }
     assert!(Connector::new(Mode::VerifyFull, None).is_err());
-    assert!(Connector::new(Mode::VerifyFull, Some(std::path::Path::new("/nonexistent"))).unwrap_err().to_string().contains("/nonexistent"));
+    assert!(
+        Connector::new(Mode::VerifyFull, Some(std::path::Path::new("/nonexistent")))
+            .unwrap_err()
+            .to_string()
+            .contains("/nonexistent")
+    );
 }
 
 /// The reactor reports an end when it next runs.

@@ -73,7 +73,10 @@ impl Scratch {
     /// Runs SQL as a role.
     pub(crate) fn sql_as(&self, role: &str, sql: &str) -> String {
         let (directory, port) = (self.directory().to_str().unwrap(), self.port.to_string());
-        run("psql", &["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", directory, "-p", &port, "-U", role, "-d", "postgres", "-c", sql])
+        run(
+            "psql",
+            &["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", directory, "-p", &port, "-U", role, "-d", "postgres", "-c", sql],
+        )
     }
 }
 
@@ -125,8 +128,10 @@ fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 fn command(program: &str) -> Command {
-    let newest = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path()).max();
-    let program = newest.map(|path| path.join("bin").join(program)).filter(|path| path.exists()).unwrap_or(program.into());
+    let newest =
+        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path()).max();
+    let program =
+        newest.map(|path| path.join("bin").join(program)).filter(|path| path.exists()).unwrap_or(program.into());
     // pg_ctl's server must not keep the pipes of the tests open: pg_ctl -l sees to that.
     let mut command = if is_root() {
         let mut command = Command::new("runuser");

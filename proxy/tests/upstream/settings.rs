@@ -119,7 +119,8 @@ async fn settings_can_be_put_back_so_that_one_tenant_does_not_keep_all_out() {
     let scratch = Scratch::shared();
     scratch.sql("create role mended login; alter role mended set search_path = 'it''s', public; alter role mended set work_mem = '64MB'");
     let mut target = unix(&scratch);
-    let approved = [("search_path", "\"it's\", public"), ("work_mem", "64MB")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let approved = [("search_path", "\"it's\", public"), ("work_mem", "64MB")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
     target.approved.insert("mended".to_owned(), approved.into());
     target.repair_role_settings = true;
     for attack in [
@@ -140,9 +141,12 @@ async fn settings_can_be_put_back_so_that_one_tenant_does_not_keep_all_out() {
 async fn the_databases_own_settings_are_left_alone_and_ours_survive_a_reset() {
     let scratch = Scratch::shared();
     scratch.sql("create database settled");
-    for setting in
-        ["TimeZone = 'Asia/Tokyo'", "statement_timeout = '17s'", "app.workspace_id = 'planted'", "search_path = shop, public"]
-    {
+    for setting in [
+        "TimeZone = 'Asia/Tokyo'",
+        "statement_timeout = '17s'",
+        "app.workspace_id = 'planted'",
+        "search_path = shop, public",
+    ] {
         scratch.sql(&format!("alter database settled set {setting}"));
     }
     let mut connection = Upstream::new(unix(&scratch)).connect("settled", "trust_role").await.unwrap();

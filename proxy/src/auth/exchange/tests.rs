@@ -186,9 +186,13 @@ fn a_plain_password_is_checked_like_a_proof() {
         exchange.on_message(body, &keys, NOW)
     };
     assert!(matches!(answer("good", b"pencil\0"), Step::Done { last: None, .. }));
-    for (user, body) in
-        [("good", &b"pen\0"[..]), ("nobody", b"pencil\0"), ("revoked", b"pencil\0"), ("expired", b"pencil\0"), ("good", b"\0")]
-    {
+    for (user, body) in [
+        ("good", &b"pen\0"[..]),
+        ("nobody", b"pencil\0"),
+        ("revoked", b"pencil\0"),
+        ("expired", b"pencil\0"),
+        ("good", b"\0"),
+    ] {
         assert_eq!(fault(answer(user, body)).sqlstate, SqlState::INVALID_PASSWORD, "{user}");
     }
     for body in [&b""[..], b"pencil", b"pen\0cil\0"] {
@@ -216,9 +220,22 @@ fn malformed_first_messages_are_refused() {
         sqlstate
     };
     for text in [
-        "", "n", "n,", "x,,n=,r=abc", "n,,r=abc", "n,,n=", "n,,n=,r=", "n,,n=,x=abc", "n,,n=,r=a b", "n,,n=,r=abc,",
-        "n,,n=,r=abc,1=x", "p=tls-unique,,n=,r=abc", "n,x,n=,r=abc", "n,,n=,r=\u{7f}",
-        "p=tls-server-end-point,,n=,r=abc", "n,,n=,r=ab\0c",
+        "",
+        "n",
+        "n,",
+        "x,,n=,r=abc",
+        "n,,r=abc",
+        "n,,n=",
+        "n,,n=,r=",
+        "n,,n=,x=abc",
+        "n,,n=,r=a b",
+        "n,,n=,r=abc,",
+        "n,,n=,r=abc,1=x",
+        "p=tls-unique,,n=,r=abc",
+        "n,x,n=,r=abc",
+        "n,,n=,r=\u{7f}",
+        "p=tls-server-end-point,,n=,r=abc",
+        "n,,n=,r=ab\0c",
     ] {
         assert_eq!(refused(&initial(PLAIN, text.as_bytes()), None), SqlState::PROTOCOL_VIOLATION, "{text}");
     }
@@ -227,10 +244,18 @@ fn malformed_first_messages_are_refused() {
     }
     let good = b"n,,n=,r=abc";
     for body in [
-        initial("SCRAM-SHA-1", good), initial("", good), initial(PLUS, good), initial(PLAIN, &[0xff, 0xfe]), vec![],
-        b"SCRAM-SHA-256".to_vec(), b"SCRAM-SHA-256\0\0\0".to_vec(), b"SCRAM-SHA-256\0\0\0\0\x09n,,".to_vec(),
-        b"SCRAM-SHA-256\0\xff\xff\xff\xfe".to_vec(), b"SCRAM-SHA-256\0\xff\xff\xff\xffn,,n=,r=a".to_vec(),
-        b"SCRAM-SHA-256\0\x7f\xff\xff\xffn,,n=,r=a".to_vec(), vec![b'n'; AUTH_MESSAGE_BYTES_MAX + 1],
+        initial("SCRAM-SHA-1", good),
+        initial("", good),
+        initial(PLUS, good),
+        initial(PLAIN, &[0xff, 0xfe]),
+        vec![],
+        b"SCRAM-SHA-256".to_vec(),
+        b"SCRAM-SHA-256\0\0\0".to_vec(),
+        b"SCRAM-SHA-256\0\0\0\0\x09n,,".to_vec(),
+        b"SCRAM-SHA-256\0\xff\xff\xff\xfe".to_vec(),
+        b"SCRAM-SHA-256\0\xff\xff\xff\xffn,,n=,r=a".to_vec(),
+        b"SCRAM-SHA-256\0\x7f\xff\xff\xffn,,n=,r=a".to_vec(),
+        vec![b'n'; AUTH_MESSAGE_BYTES_MAX + 1],
     ] {
         assert_eq!(refused(&body, None), SqlState::PROTOCOL_VIOLATION, "{body:?}");
     }

@@ -4,8 +4,8 @@
 //! others, and rows that hang on a tenant's rows by a foreign key are the tenant's too: both get a policy here.
 
 use super::schema::{Part, Table, quote};
-use crate::control::schema::protect::walls;
 use crate::control::RoleNames;
+use crate::control::schema::protect::walls;
 
 /// The statements that let tenants at one table, or none if it is `protect` that does it.
 pub(super) fn statements(table: &Table, roles: &RoleNames) -> Option<String> {

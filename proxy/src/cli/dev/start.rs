@@ -113,13 +113,7 @@ async fn postgres(cluster: &mut Cluster, setup: &Setup<'_>, progress: &Progress)
 }
 
 /// What `dev` says, what `--config` says over it, and what can't be otherwise: where Postgres is.
-fn configuration(
-    args: &Args,
-    overrides: Table,
-    ports: &Ports,
-    memory: &Memory,
-    of: (&Cluster, &Home, u32),
-) -> Table {
+fn configuration(args: &Args, overrides: Table, ports: &Ports, memory: &Memory, of: (&Cluster, &Home, u32)) -> Table {
     let (cluster, home, pool_size) = of;
     let mut table = Table::new();
     proxy::set(&mut table, "http", "token", memory.http_token.clone());

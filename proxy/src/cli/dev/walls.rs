@@ -14,7 +14,11 @@ use crate::control::schema::{SchemaError, harden, migrate, protect};
 use crate::tenant::ContextNames;
 
 /// Protects every table of the application; returns one that a person may try.
-pub(super) async fn raise(client: &mut Client, roles: &RoleNames, progress: &Progress) -> Result<Option<String>, Failure> {
+pub(super) async fn raise(
+    client: &mut Client,
+    roles: &RoleNames,
+    progress: &Progress,
+) -> Result<Option<String>, Failure> {
     let tables = schema::tables(client).await.map_err(failed("the application's tables"))?;
     let protected: Vec<&Table> = tables.iter().filter(|table| matches!(table.part, Part::Tenants { .. })).collect();
     for table in &protected {

@@ -41,14 +41,26 @@ const LARGE_OBJECTS: &str = "p.proname LIKE 'lo\\_%' OR p.proname IN ('loread', 
 
 /// Views whose rows are about other sessions. Revoking a view isn't enough (its functions still answer), and revoking
 /// its functions makes it fail: both are done, so that the error names the view.
-const VIEWS: [&str; 7] =
-    ["pg_stat_activity", "pg_locks", "pg_prepared_statements", "pg_cursors", "pg_prepared_xacts", "pg_stats_ext", "pg_statistic_ext_data"];
+const VIEWS: [&str; 7] = [
+    "pg_stat_activity",
+    "pg_locks",
+    "pg_prepared_statements",
+    "pg_cursors",
+    "pg_prepared_xacts",
+    "pg_stats_ext",
+    "pg_statistic_ext_data",
+];
 
 /// Hardens the database.
 ///
 /// # Errors
 /// The catalog can't be read. What can't be revoked is reported, not an error.
-pub async fn harden(client: &Client, roles: &RoleNames, allow: &[Allow], dry_run: bool) -> Result<Hardened, SchemaError> {
+pub async fn harden(
+    client: &Client,
+    roles: &RoleNames,
+    allow: &[Allow],
+    dry_run: bool,
+) -> Result<Hardened, SchemaError> {
     let mut hardened = Hardened::default();
     for statement in statements(client, roles, allow).await? {
         if dry_run {
@@ -78,8 +90,11 @@ async fn statements(client: &Client, roles: &RoleNames, allow: &[Allow]) -> Resu
     for view in VIEWS {
         all.push(format!("REVOKE ALL ON pg_catalog.{view} FROM PUBLIC, {tenants}"));
     }
-    let database: String =
-        client.query_one("SELECT pg_catalog.current_database()", &[]).await.map_err(SchemaError::at("the database"))?.get(0);
+    let database: String = client
+        .query_one("SELECT pg_catalog.current_database()", &[])
+        .await
+        .map_err(SchemaError::at("the database"))?
+        .get(0);
     let database = ident(&database);
     all.push(format!("REVOKE CREATE ON DATABASE {database} FROM PUBLIC, {tenants}"));
     all.push(format!("REVOKE CREATE ON SCHEMA public FROM PUBLIC, {tenants}"));

@@ -12,7 +12,8 @@ use crate::control::RoleNames;
 use crate::tenant::ContextNames;
 
 /// The migrations, in order.
-const MIGRATIONS: [(&str, &str); 1] = [("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql"))];
+const MIGRATIONS: [(&str, &str); 1] =
+    [("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql"))];
 /// Where refinery keeps what it has done.
 const HISTORY: &str = "cordon.schema_history";
 /// The key of the advisory lock under which one migration at a time runs: "cordon" in ASCII.
@@ -33,10 +34,16 @@ pub struct Migrated {
 /// A schema that a newer program made, or whatever Postgres refuses.
 pub async fn migrate(client: &mut Client, roles: &RoleNames, names: &ContextNames) -> Result<Migrated, SchemaError> {
     let at = SchemaError::at;
-    client.execute("SELECT pg_catalog.pg_advisory_lock($1)", &[&LOCK]).await.map_err(at("the lock of the migration"))?;
+    client
+        .execute("SELECT pg_catalog.pg_advisory_lock($1)", &[&LOCK])
+        .await
+        .map_err(at("the lock of the migration"))?;
     let done = locked(client, roles, names).await;
     let _ = client.batch_execute("RESET ROLE").await;
-    client.execute("SELECT pg_catalog.pg_advisory_unlock($1)", &[&LOCK]).await.map_err(at("the lock of the migration"))?;
+    client
+        .execute("SELECT pg_catalog.pg_advisory_unlock($1)", &[&LOCK])
+        .await
+        .map_err(at("the lock of the migration"))?;
     done
 }
 
@@ -67,7 +74,10 @@ async fn version(client: &Client) -> Result<i64, SchemaError> {
     if !there.get::<_, bool>(0) {
         return Ok(0);
     }
-    let newest = client.query_one(&format!("SELECT coalesce(max(version), 0)::bigint FROM {HISTORY}"), &[]).await.map_err(at())?;
+    let newest = client
+        .query_one(&format!("SELECT coalesce(max(version), 0)::bigint FROM {HISTORY}"), &[])
+        .await
+        .map_err(at())?;
     Ok(newest.get(0))
 }
 
@@ -86,7 +96,8 @@ async fn run(client: &mut Client, names: &ContextNames) -> Result<Vec<String>, S
 
 /// The settings' names are configurable; they are checked to be plain identifiers with a dot.
 fn with_names(sql: &str, names: &ContextNames) -> String {
-    sql.replace("'app.workspace_id'", &format!("'{}'", names.workspace)).replace("'app.workspace_seal'", &format!("'{}'", names.seal))
+    sql.replace("'app.workspace_id'", &format!("'{}'", names.workspace))
+        .replace("'app.workspace_seal'", &format!("'{}'", names.seal))
 }
 
 /// Makes the first signing key.

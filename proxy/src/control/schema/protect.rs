@@ -80,7 +80,12 @@ pub async fn protect(
 ///
 /// # Errors
 /// No such table, or whatever Postgres refuses.
-pub async fn unprotect(client: &mut Client, roles: &RoleNames, table: &str, dry_run: bool) -> Result<Protected, SchemaError> {
+pub async fn unprotect(
+    client: &mut Client,
+    roles: &RoleNames,
+    table: &str,
+    dry_run: bool,
+) -> Result<Protected, SchemaError> {
     let found = Table::find(client, table).await?;
     let name = &found.name;
     let statements = vec![
@@ -114,7 +119,9 @@ pub fn walls(table: &str, belongs: &str) -> Vec<String> {
         enable("FORCE"),
         drop(WALL),
         drop(OPEN),
-        format!("CREATE POLICY {WALL} ON {table} AS RESTRICTIVE FOR ALL TO PUBLIC USING ({belongs}) WITH CHECK ({belongs})"),
+        format!(
+            "CREATE POLICY {WALL} ON {table} AS RESTRICTIVE FOR ALL TO PUBLIC USING ({belongs}) WITH CHECK ({belongs})"
+        ),
         // The restrictive policy is computed once; a second copy of it here would be computed again.
         format!("CREATE POLICY {OPEN} ON {table} AS PERMISSIVE FOR ALL TO PUBLIC USING (true) WITH CHECK (true)"),
     ]
@@ -157,11 +164,15 @@ impl Table {
             .await
             .map_err(at())?;
         let Some(row) = row else {
-            return Err(SchemaError::Refused(format!("there is no table {table:?} in the search path: name it with its schema")));
+            return Err(SchemaError::Refused(format!(
+                "there is no table {table:?} in the search path: name it with its schema"
+            )));
         };
         let (oid, schema, name, kind): (u32, String, String, String) = (row.get(0), row.get(1), row.get(2), row.get(3));
         if !matches!(kind.as_str(), "r" | "p") {
-            return Err(SchemaError::Refused(format!("{name} is no table: views are safe with security_invoker = true, over protected tables")));
+            return Err(SchemaError::Refused(format!(
+                "{name} is no table: views are safe with security_invoker = true, over protected tables"
+            )));
         }
         let columns = client
             .query(
@@ -190,11 +201,15 @@ impl Table {
     }
 
     fn workspace_column(&self, options: &Options) -> Result<String, SchemaError> {
-        let candidates: Vec<&str> = options.column.as_deref().map_or(vec!["workspace_id", "workspaceId"], |column| vec![column]);
+        let candidates: Vec<&str> =
+            options.column.as_deref().map_or(vec!["workspace_id", "workspaceId"], |column| vec![column]);
         let found = self.columns.iter().find(|(name, _)| candidates.contains(&name.as_str()));
         match found {
             Some((name, kind)) if kind == "uuid" => Ok(name.clone()),
-            Some((name, kind)) => Err(SchemaError::Refused(format!("{}: the column {name} is of type {kind}, and a workspace is a uuid", self.name))),
+            Some((name, kind)) => Err(SchemaError::Refused(format!(
+                "{}: the column {name} is of type {kind}, and a workspace is a uuid",
+                self.name
+            ))),
             None if options.add_column => Ok(candidates[0].to_owned()),
             None => Err(SchemaError::Refused(format!(
                 "{} has no workspace column: give --column, --add-column, or --via with a foreign key to a protected table",
@@ -234,7 +249,9 @@ impl Table {
         };
         let (parent, key, is_protected): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
         if !is_protected {
-            return Err(SchemaError::Refused(format!("{parent}, to which {column} refers, isn't protected itself: protect it first")));
+            return Err(SchemaError::Refused(format!(
+                "{parent}, to which {column} refers, isn't protected itself: protect it first"
+            )));
         }
         let (child, column, key) = (&self.name, ident(column), ident(&key));
         Ok(format!("EXISTS (SELECT FROM {parent} AS parent WHERE parent.{key} = {child}.{column})"))

@@ -20,9 +20,13 @@ pub async fn ensure(client: &Client, roles: &RoleNames) -> Result<(), SchemaErro
     ];
     for (name, attributes) in wanted {
         let step = || SchemaError::at(format!("role {name}"));
-        let there = client.query_opt("SELECT FROM pg_catalog.pg_roles WHERE rolname = $1", &[name]).await.map_err(step())?;
+        let there =
+            client.query_opt("SELECT FROM pg_catalog.pg_roles WHERE rolname = $1", &[name]).await.map_err(step())?;
         let verb = if there.is_some() { "ALTER" } else { "CREATE" };
-        let statement = format!("{verb} ROLE {} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION INHERIT {attributes}", ident(name));
+        let statement = format!(
+            "{verb} ROLE {} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION INHERIT {attributes}",
+            ident(name)
+        );
         client.batch_execute(&statement).await.map_err(step())?;
     }
     // Migrations act on what the owner has. The owner is no member of anything.
@@ -54,5 +58,8 @@ pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError
         .replace("{system_literal}", &literal(&roles.system))
         .replace("{system}", &system)
         .replace("{owner}", &owner);
-    client.batch_execute(&hand_over).await.map_err(SchemaError::at("the event trigger that hands new objects to the owner"))
+    client
+        .batch_execute(&hand_over)
+        .await
+        .map_err(SchemaError::at("the event trigger that hands new objects to the owner"))
 }

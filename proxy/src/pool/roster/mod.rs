@@ -291,14 +291,19 @@ impl Roster {
     pub fn ticked(&mut self, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
         let timeout = self.bounds.idle_timeout;
-        let expired: Vec<BackendId> = self.idle().filter(|(_, _, since)| now.duration_since(*since) >= timeout).map(|(id, ..)| id).collect();
+        let expired: Vec<BackendId> =
+            self.idle().filter(|(_, _, since)| now.duration_since(*since) >= timeout).map(|(id, ..)| id).collect();
         for id in expired {
             self.backends.remove(&id);
             commands.push(Command::Close(id));
         }
         let full = self.backends.len() + self.opening >= self.bounds.size;
         let any_clean = self.backends.values().any(|each| each.bound.is_none());
-        if full && !any_clean && self.queue.is_empty() && let Some(id) = self.oldest_idle() {
+        if full
+            && !any_clean
+            && self.queue.is_empty()
+            && let Some(id) = self.oldest_idle()
+        {
             self.clear(id, &mut commands);
         }
         self.serve(now, &mut commands);
@@ -326,7 +331,9 @@ impl Roster {
             missing -= 1;
             commands.push(Command::Open);
         }
-        while missing > 0 && let Some(id) = self.oldest_idle() {
+        while missing > 0
+            && let Some(id) = self.oldest_idle()
+        {
             self.clear(id, commands);
             missing -= 1;
         }

@@ -281,12 +281,16 @@ fn what_carried_a_revoked_workspace_is_closed_at_once_or_when_it_comes_back() {
     let busy = world.one_held();
     let commands = world.roster.revoked(tenant(1).workspace.expect("a workspace"));
     world.perform(commands);
-    if world.last.contains_key(&busy) && world.roster.backends[&busy].carried.contains(&tenant(1).workspace.expect("a workspace")) {
+    if world.last.contains_key(&busy)
+        && world.roster.backends[&busy].carried.contains(&tenant(1).workspace.expect("a workspace"))
+    {
         assert_eq!(world.roster.needs_attention(), 1);
         world.release(busy, Outcome::Clean);
         assert!(!world.last.contains_key(&busy));
     }
-    assert!(world.roster.backends.values().all(|each| !each.carried.contains(&tenant(1).workspace.expect("a workspace"))));
+    assert!(
+        world.roster.backends.values().all(|each| !each.carried.contains(&tenant(1).workspace.expect("a workspace")))
+    );
     assert_eq!(world.roster.needs_attention(), 0);
 }
 

@@ -110,4 +110,3 @@ fn row(mut body: Bytes) -> Result<[String; 3], Fault> {
     };
     Ok([column()?, column()?, column()?])
 }
-

@@ -67,7 +67,9 @@ async fn authenticate(frames: &mut Frames<'_>, target: &Target, role: &str) -> R
                 let password = password()?;
                 answer(frames, &[password.as_bytes(), b"\0"]).await?;
             }
-            3 => return Err(unreachable("the server asks for a plain password over an unencrypted network connection")),
+            3 => {
+                return Err(unreachable("the server asks for a plain password over an unencrypted network connection"));
+            }
             5 => {
                 let salt = frame.body.as_ref().try_into().map_err(|_| garbled("the MD5 salt isn't four bytes long"))?;
                 let hash = md5_hash(role.as_bytes(), password()?.as_bytes(), salt);
@@ -76,7 +78,11 @@ async fn authenticate(frames: &mut Frames<'_>, target: &Target, role: &str) -> R
             10 => {
                 scram(frames, frame.body, password()?.clone()).await?;
             }
-            code => return Err(unreachable(format!("the server asks for authentication method {code}, which is not supported"))),
+            code => {
+                return Err(unreachable(format!(
+                    "the server asks for authentication method {code}, which is not supported"
+                )));
+            }
         }
     }
 }
@@ -144,8 +150,7 @@ async fn answer(frames: &mut Frames<'_>, parts: &[&[u8]]) -> Result<(), Fault> {
 /// What an ErrorResponse during start-up means for the client. Its own words are passed on where they are about the
 /// database or its capacity; where they are about the proxy's own login they are for the log.
 fn refused(body: &Bytes) -> Fault {
-    const PASSED_ON: [&str; 9] =
-        ["3D000", "53000", "53100", "53200", "53300", "55000", "57P01", "57P02", "57P03"];
+    const PASSED_ON: [&str; 9] = ["3D000", "53000", "53100", "53200", "53300", "55000", "57P01", "57P02", "57P03"];
     let (sqlstate, message) = error_fields(body);
     let log = format!("the server refused the connection: {message} ({sqlstate})");
     match PASSED_ON.into_iter().find(|passed| *passed == sqlstate) {

@@ -16,7 +16,8 @@ fn a_failed_bind_withholds_every_answer() {
     stage.attach();
     stage.client("Q(select 1) P(,select 2) B(,) E() S P(,select 3)");
     let bytes = script_bytes("E(SQLSTATE57014) Z(I) V Z(I) V Z(I) T D C(SELECT 1) Z(I)");
-    let (_, progress) = stage.lent(|session, backend, _, lanes| session.on_server(&bytes, backend, lanes)).expect("no fault");
+    let (_, progress) =
+        stage.lent(|session, backend, _, lanes| session.on_server(&bytes, backend, lanes)).expect("no fault");
     let Progress::Unbound(fault) = progress else { panic!("a failed bind must be seen") };
     assert_eq!(stage.to_client(&bytes), "");
     stage.session.detach_failed(&fault, &mut stage.lanes);

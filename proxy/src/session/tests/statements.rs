@@ -5,7 +5,10 @@ use super::*;
 #[test]
 fn a_named_statement_gets_a_name_of_ours_and_a_bind_is_led_to_it() {
     let mut stage = Stage::attached();
-    assert_eq!(stage.client("P(a,select 1) D(S:a) B(,a) E() S"), "P(pgcordon:1|select 1) D(Spgcordon:1) B(|pgcordon:1) E S");
+    assert_eq!(
+        stage.client("P(a,select 1) D(S:a) B(,a) E() S"),
+        "P(pgcordon:1|select 1) D(Spgcordon:1) B(|pgcordon:1) E S"
+    );
     assert_eq!(stage.server("1 t T 2 D C(SELECT 1) Z(I)"), "1 t T 2 D C(SELECT 1) Z(I)");
 }
 

@@ -11,6 +11,7 @@ use super::memory::write_private;
 use super::start::DATABASE;
 use crate::cli::Failure;
 use crate::control::RoleNames;
+use crate::tenant::ContextNames;
 
 /// What `--config` says, or nothing.
 pub(super) fn overrides(file: Option<&Path>) -> Result<Table, Failure> {
@@ -88,6 +89,18 @@ pub(super) fn roles(configuration: &Table) -> Result<RoleNames, Failure> {
         return Ok(RoleNames::default());
     };
     names.clone().try_into().map_err(|error: toml::de::Error| Failure::usage(format!("upstream.roles: {}", error.message())))
+}
+
+/// The names of the settings that carry the workspace.
+pub(super) fn context_names(configuration: &Table) -> ContextNames {
+    let mut names = ContextNames::default();
+    if let Some(name) = text(configuration, "context", "workspace_setting") {
+        names.workspace = name.into();
+    }
+    if let Some(name) = text(configuration, "context", "seal_setting") {
+        names.seal = name.into();
+    }
+    names
 }
 
 /// The size of the pools, where a configuration gives one.

@@ -38,7 +38,7 @@ pub(super) async fn everything(args: &Args, stage: &mut Stage, progress: &Progre
     let (account, ourselves) = (Account::for_postgres()?, Account::ourselves()?);
     let home = stage.home.insert(Home::open(args.data_dir.as_deref(), &account)?);
     let cluster = &mut stage.cluster;
-    let roles = proxy::roles(&overrides)?;
+    let (roles, names) = (proxy::roles(&overrides)?, proxy::context_names(&overrides));
     let pool_size = args.pool_size.or_else(|| proxy::pool_size(&overrides)).unwrap_or(POOL_SIZE);
     let max_connections = pool_size * 5 + CONNECTIONS_BESIDE;
     let logins = logins(&roles);
@@ -50,6 +50,7 @@ pub(super) async fn everything(args: &Args, stage: &mut Stage, progress: &Progre
         schema: schema.as_deref(),
         superuser_key: args.superuser_key,
         roles: &roles,
+        names: &names,
         psql: binaries.psql(),
     };
     let prepared = prepare::everything(cluster, home, &mut memory, &wanted, progress).await?;

@@ -19,4 +19,4 @@ pub mod metrics;
 pub mod admin;
 pub mod config;
 pub mod app;
-// pub mod cli;
+pub mod cli;

@@ -1,6 +1,7 @@
 //! Control data: workspaces, keys and signing keys. They live in Postgres, in schema `cordon`; the proxy decides by a
 //! snapshot, which is loaded anew when Postgres tells that something changed, and every few seconds in any case.
 
+pub mod schema;
 pub mod settings;
 pub mod snapshot;
 pub mod store;

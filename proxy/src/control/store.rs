@@ -35,7 +35,7 @@ pub enum StoreError {
     DuplicateWorkspace(String),
 }
 
-fn describe(error: &tokio_postgres::Error) -> String {
+pub(super) fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => format!("{} ({})", db.message(), db.code().code()),
         None => std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),

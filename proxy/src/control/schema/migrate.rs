@@ -1,0 +1,111 @@
+//! Creates and upgrades the schema `cordon`. Migrations only go forward, and each leaves the previous program running.
+
+use hmac::digest::crypto_common::BlockSizeUser;
+use rand::RngCore;
+use refinery::{Migration, Runner, Target};
+use sha2::Sha256;
+use tokio_postgres::Client;
+use zeroize::Zeroizing;
+
+use super::{SchemaError, ident, roles};
+use crate::control::RoleNames;
+use crate::tenant::ContextNames;
+
+/// The migrations, in order.
+const MIGRATIONS: [(&str, &str); 1] = [("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql"))];
+/// Where refinery keeps what it has done.
+const HISTORY: &str = "cordon.schema_history";
+/// The key of the advisory lock under which one migration at a time runs: "cordon" in ASCII.
+const LOCK: i64 = 0x0063_6f72_646f_6e;
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// The migrations that were applied just now, by name.
+    pub applied: Vec<String>,
+    /// The version the schema has now.
+    pub version: i64,
+}
+
+/// Makes roles, schema and signing key, as far as they are missing.
+///
+/// # Errors
+/// A schema that a newer program made, or whatever Postgres refuses.
+pub async fn migrate(client: &mut Client, roles: &RoleNames, names: &ContextNames) -> Result<Migrated, SchemaError> {
+    let at = SchemaError::at;
+    client.execute("SELECT pg_catalog.pg_advisory_lock($1)", &[&LOCK]).await.map_err(at("the lock of the migration"))?;
+    let done = locked(client, roles, names).await;
+    let _ = client.batch_execute("RESET ROLE").await;
+    client.execute("SELECT pg_catalog.pg_advisory_unlock($1)", &[&LOCK]).await.map_err(at("the lock of the migration"))?;
+    done
+}
+
+async fn locked(client: &mut Client, roles: &RoleNames, names: &ContextNames) -> Result<Migrated, SchemaError> {
+    let at = SchemaError::at;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found = version(client).await?;
+    if found > known {
+        return Err(SchemaError::Newer { found, known });
+    }
+    roles::ensure(client, roles).await?;
+    let cordon = ident(&roles.cordon);
+    client
+        .batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS cordon AUTHORIZATION {cordon}; SET ROLE {cordon}"))
+        .await
+        .map_err(at("the schema cordon"))?;
+    let applied = run(client, names).await?;
+    new_signing_key(client).await?;
+    client.batch_execute("RESET ROLE").await.map_err(at("the administrator's role"))?;
+    roles::grant(client, roles).await?;
+    Ok(Migrated { applied, version: known })
+}
+
+/// The newest migration that was applied; 0 for none.
+async fn version(client: &Client) -> Result<i64, SchemaError> {
+    let at = || SchemaError::at("the version of the schema cordon");
+    let there = client.query_one("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[&HISTORY]).await.map_err(at())?;
+    if !there.get::<_, bool>(0) {
+        return Ok(0);
+    }
+    let newest = client.query_one(&format!("SELECT coalesce(max(version), 0)::bigint FROM {HISTORY}"), &[]).await.map_err(at())?;
+    Ok(newest.get(0))
+}
+
+async fn run(client: &mut Client, names: &ContextNames) -> Result<Vec<String>, SchemaError> {
+    let wrong = |error: refinery::Error| SchemaError::Migration(error.to_string());
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|(name, sql)| Migration::unapplied(name, &with_names(sql, names)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(wrong)?;
+    let mut runner = Runner::new(&migrations).set_target(Target::Latest).set_grouped(true);
+    runner.set_migration_table_name(HISTORY);
+    let report = runner.run_async(client).await.map_err(wrong)?;
+    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+/// The settings' names are configurable; they are checked to be plain identifiers with a dot.
+fn with_names(sql: &str, names: &ContextNames) -> String {
+    sql.replace("'app.workspace_id'", &format!("'{}'", names.workspace)).replace("'app.workspace_seal'", &format!("'{}'", names.seal))
+}
+
+/// Makes the first signing key.
+async fn new_signing_key(client: &Client) -> Result<(), SchemaError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    rand::rng().fill_bytes(&mut *secret);
+    let pad = |with: u8| {
+        let mut block = Zeroizing::new(vec![with; Sha256::block_size()]);
+        block.iter_mut().zip(secret.iter()).for_each(|(padded, byte)| *padded ^= byte);
+        block
+    };
+    let (inner, outer) = (pad(0x36), pad(0x5c));
+    client
+        .execute(
+            "INSERT INTO cordon.signing_key (secret, inner_pad, outer_pad) SELECT $1, $2, $3 \
+             WHERE NOT EXISTS (SELECT FROM cordon.signing_key WHERE retired_at IS NULL)",
+            &[&&secret[..], &&inner[..], &&outer[..]],
+        )
+        .await
+        .map_err(SchemaError::at("the signing key"))?;
+    Ok(())
+}

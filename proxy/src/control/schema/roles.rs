@@ -1,0 +1,58 @@
+//! The upstream roles. None may be another, and each is made with the least it needs.
+
+use tokio_postgres::Client;
+
+use super::{SchemaError, ident, literal};
+use crate::control::RoleNames;
+
+/// Creates the roles that are missing and puts their attributes right.
+///
+/// # Errors
+/// Postgres refuses, as it does to administrators without CREATEROLE.
+pub async fn ensure(client: &Client, roles: &RoleNames) -> Result<(), SchemaError> {
+    let wanted = [
+        (&roles.owner, "NOLOGIN NOBYPASSRLS"),
+        (&roles.application, "LOGIN NOBYPASSRLS"),
+        (&roles.read_only, "LOGIN NOBYPASSRLS"),
+        (&roles.system, "LOGIN BYPASSRLS"),
+        (&roles.cordon, "NOLOGIN NOBYPASSRLS"),
+        (&roles.control, "LOGIN NOBYPASSRLS"),
+    ];
+    for (name, attributes) in wanted {
+        let step = || SchemaError::at(format!("role {name}"));
+        let there = client.query_opt("SELECT FROM pg_catalog.pg_roles WHERE rolname = $1", &[name]).await.map_err(step())?;
+        let verb = if there.is_some() { "ALTER" } else { "CREATE" };
+        let statement = format!("{verb} ROLE {} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION INHERIT {attributes}", ident(name));
+        client.batch_execute(&statement).await.map_err(step())?;
+    }
+    // Migrations act on what the owner has. The owner is no member of anything.
+    let membership = format!("GRANT {} TO {}", ident(&roles.owner), ident(&roles.system));
+    client.batch_execute(&membership).await.map_err(SchemaError::at("membership of the system role"))
+}
+
+/// Gives each role what it needs of the schema `cordon` and of the database, and nothing more.
+///
+/// # Errors
+/// Postgres refuses.
+pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError> {
+    let (control, owner, system) = (ident(&roles.control), ident(&roles.owner), ident(&roles.system));
+    let statements = format!(
+        "REVOKE ALL ON SCHEMA cordon FROM PUBLIC;
+         REVOKE ALL ON ALL TABLES IN SCHEMA cordon FROM PUBLIC;
+         REVOKE ALL ON ALL FUNCTIONS IN SCHEMA cordon FROM PUBLIC;
+         GRANT USAGE ON SCHEMA cordon TO PUBLIC;
+         GRANT EXECUTE ON FUNCTION cordon.workspace_id() TO PUBLIC;
+         GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.workspace, cordon.api_key TO {control};
+         GRANT SELECT ON cordon.signing_key TO {control};
+         GRANT CREATE, USAGE ON SCHEMA public TO {owner}, {system};
+         DO $do$ BEGIN
+             EXECUTE pg_catalog.format('GRANT CREATE, TEMPORARY ON DATABASE %I TO {owner}, {system}', pg_catalog.current_database());
+         END $do$;"
+    );
+    client.batch_execute(&statements).await.map_err(SchemaError::at("grants on the schema cordon"))?;
+    let hand_over = include_str!("hand_over.sql")
+        .replace("{system_literal}", &literal(&roles.system))
+        .replace("{system}", &system)
+        .replace("{owner}", &owner);
+    client.batch_execute(&hand_over).await.map_err(SchemaError::at("the event trigger that hands new objects to the owner"))
+}

@@ -18,8 +18,8 @@ use super::walls;
 use crate::cli::Failure;
 use crate::control::RoleNames;
 use crate::control::schema::ident;
-use crate::tenant::ContextNames;
 use crate::domain::KeyKind;
+use crate::tenant::ContextNames;
 
 /// The workspaces, in the order they are printed.
 const WORKSPACES: [&str; 2] = ["acme", "globex"];

@@ -88,7 +88,10 @@ pub(super) fn roles(configuration: &Table) -> Result<RoleNames, Failure> {
     let Some(names) = configuration.get("upstream").and_then(|upstream| upstream.get("roles")) else {
         return Ok(RoleNames::default());
     };
-    names.clone().try_into().map_err(|error: toml::de::Error| Failure::usage(format!("upstream.roles: {}", error.message())))
+    names
+        .clone()
+        .try_into()
+        .map_err(|error: toml::de::Error| Failure::usage(format!("upstream.roles: {}", error.message())))
 }
 
 /// The names of the settings that carry the workspace.

@@ -32,7 +32,9 @@ pub(super) fn told(table: &Table) -> Option<String> {
             let parent = parent.strip_prefix("public.").unwrap_or(parent);
             Some(match columns.as_slice() {
                 [_] => format!("{name} has no workspace column: its rows follow {parent} ({foreign_key})"),
-                _ => format!("{name} is closed to tenants: it has no workspace column, and refers to {parent} by several"),
+                _ => format!(
+                    "{name} is closed to tenants: it has no workspace column, and refers to {parent} by several"
+                ),
             })
         }
     }

@@ -18,7 +18,7 @@ use super::proxy::{self, Ports};
 use super::report::{Circumstances, Dsn, Http, Proxy, Report, Upstream, Workspace};
 use super::stage::Stage;
 use crate::app;
-use crate::cli::Failure;
+use crate::cli::{Failure, logging};
 use crate::config::Settings;
 use crate::control::RoleNames;
 
@@ -114,16 +114,11 @@ async fn postgres(cluster: &mut Cluster, setup: &Setup<'_>, progress: &Progress)
 }
 
 /// What `dev` says, what `--config` says over it, and what can't be otherwise: where Postgres is.
-fn configuration(
-    args: &Args,
-    overrides: Table,
-    ports: &Ports,
-    memory: &Memory,
-    of: (&Cluster, &Home, u32),
-) -> Table {
+fn configuration(args: &Args, overrides: Table, ports: &Ports, memory: &Memory, of: (&Cluster, &Home, u32)) -> Table {
     let (cluster, home, pool_size) = of;
     let mut table = Table::new();
     proxy::set(&mut table, "http", "token", memory.http_token.clone());
+    proxy::set(&mut table, "log", "filter", "warn");
     proxy::overlay(&mut table, overrides);
     proxy::set(&mut table, "server", "listen", ports.proxy.0.clone());
     proxy::set(&mut table, "http", "listen", ports.http.0.clone());
@@ -137,6 +132,7 @@ fn configuration(
 async fn proxy(configuration: &Path) -> Result<app::Running, Failure> {
     let settings = Settings::load(Some(configuration), std::iter::empty())
         .map_err(|mistakes| Failure::usage(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    logging::start(&settings.log)?;
     let started = tokio::task::spawn_blocking(move || app::start(settings)).await;
     started
         .map_err(|error| Failure::outside(format!("the proxy's start broke off: {error}")))?

@@ -26,7 +26,7 @@ const EDGES: [&str; 14] = [
     "cli/",
     "app.rs",
     "main.rs",
-    "config/load.rs",
+    "config/",
     "pool/upstream",
     "pool/cancel",
     "pool/shell",

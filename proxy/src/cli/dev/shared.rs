@@ -7,6 +7,7 @@
 use super::schema::{Part, Table};
 use crate::control::RoleNames;
 use crate::control::schema::ident;
+use crate::control::schema::protect::walls;
 
 /// The statements that let tenants at one table, or none if it is `protect` that does it.
 pub(super) fn statements(table: &Table, roles: &RoleNames) -> Option<String> {
@@ -16,7 +17,7 @@ pub(super) fn statements(table: &Table, roles: &RoleNames) -> Option<String> {
         Part::Reference => Some(format!("GRANT SELECT ON {name} TO {readers}")),
         Part::Workspaces { column } => {
             let condition = format!("{} = (SELECT cordon.workspace_id())", ident(column));
-            Some(format!("{}; GRANT SELECT ON {name} TO {readers}", policies(name, &condition)))
+            Some(format!("{}; GRANT SELECT ON {name} TO {readers}", walls(name, &condition).join("; ")))
         }
     }
 }
@@ -46,16 +47,6 @@ pub(super) fn general(schemas: &[String], views: &[String], roles: &RoleNames) -
     let schemas = schemas.iter().map(|schema| format!("GRANT USAGE ON SCHEMA {schema} TO {readers};\n"));
     let views = views.iter().map(|view| format!("GRANT SELECT ON {view} TO {readers};\n"));
     schemas.chain(views).collect()
-}
-
-/// The same two that `protect` makes.
-fn policies(table: &str, condition: &str) -> String {
-    format!(
-        "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; ALTER TABLE {table} FORCE ROW LEVEL SECURITY; \
-         DROP POLICY IF EXISTS pgcordon_workspace ON {table}; DROP POLICY IF EXISTS pgcordon_open ON {table}; \
-         CREATE POLICY pgcordon_workspace ON {table} AS RESTRICTIVE USING ({condition}) WITH CHECK ({condition}); \
-         CREATE POLICY pgcordon_open ON {table} USING (true) WITH CHECK (true)"
-    )
 }
 
 fn readers(roles: &RoleNames) -> String {

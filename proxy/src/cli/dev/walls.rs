@@ -52,9 +52,10 @@ pub(super) async fn raise(
     }
     surroundings(client, roles, progress).await?;
     let hardened = harden::harden(client, roles, &[], false).await.map_err(told)?;
-    for (statement, reason) in hardened.refused {
+    for (statement, reason) in &hardened.refused {
         progress.say(&format!("not hardened: {statement}: {reason}"));
     }
+    progress.say(&format!("hardened the catalog ({})", count(hardened.done.len(), "statement")));
     let shown = protected.iter().find(|table| table.name.contains("Segment")).or_else(|| protected.first());
     Ok(shown.map(|table| table.name.strip_prefix("public.").unwrap_or(&table.name).to_owned()))
 }

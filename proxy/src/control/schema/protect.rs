@@ -49,7 +49,7 @@ pub async fn protect(
     match &options.via {
         Some(column) => {
             let belongs = found.belongs_via(client, column).await?;
-            walls(&found, &belongs, &mut statements);
+            statements.extend(walls(&found.name, &belongs));
         }
         None => {
             let column = found.workspace_column(options)?;
@@ -65,7 +65,7 @@ pub async fn protect(
             if !found.has_index_on(client, &column).await? {
                 statements.push(format!("CREATE INDEX ON {} ({})", found.name, ident(&column)));
             }
-            walls(&found, &format!("{} = (SELECT cordon.workspace_id())", ident(&column)), &mut statements);
+            statements.extend(walls(&found.name, &format!("{} = (SELECT cordon.workspace_id())", ident(&column))));
         }
     }
     grants(&found, roles, &mut statements);
@@ -105,18 +105,19 @@ async fn apply(client: &mut Client, table: &str, statements: &[String]) -> Resul
     transaction.commit().await.map_err(at())
 }
 
-fn walls(table: &Table, belongs: &str, statements: &mut Vec<String>) {
-    let name = &table.name;
-    statements.push(format!("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"));
-    statements.push(format!("ALTER TABLE {name} FORCE ROW LEVEL SECURITY"));
-    for policy in [WALL, OPEN] {
-        statements.push(format!("DROP POLICY IF EXISTS {policy} ON {name}"));
-    }
-    statements.push(format!(
-        "CREATE POLICY {WALL} ON {name} AS RESTRICTIVE FOR ALL TO PUBLIC USING ({belongs}) WITH CHECK ({belongs})"
-    ));
-    // The restrictive policy is computed once; a second copy of it here would be computed again.
-    statements.push(format!("CREATE POLICY {OPEN} ON {name} AS PERMISSIVE FOR ALL TO PUBLIC USING (true) WITH CHECK (true)"));
+/// The statements that let through only rows for which `belongs` holds; `table` is quoted and has its schema.
+pub fn walls(table: &str, belongs: &str) -> Vec<String> {
+    let enable = |what: &str| format!("ALTER TABLE {table} {what} ROW LEVEL SECURITY");
+    let drop = |policy: &str| format!("DROP POLICY IF EXISTS {policy} ON {table}");
+    vec![
+        enable("ENABLE"),
+        enable("FORCE"),
+        drop(WALL),
+        drop(OPEN),
+        format!("CREATE POLICY {WALL} ON {table} AS RESTRICTIVE FOR ALL TO PUBLIC USING ({belongs}) WITH CHECK ({belongs})"),
+        // The restrictive policy is computed once; a second copy of it here would be computed again.
+        format!("CREATE POLICY {OPEN} ON {table} AS PERMISSIVE FOR ALL TO PUBLIC USING (true) WITH CHECK (true)"),
+    ]
 }
 
 fn grants(table: &Table, roles: &RoleNames, statements: &mut Vec<String>) {

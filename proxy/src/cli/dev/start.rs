@@ -19,7 +19,6 @@ use super::report::{Circumstances, Dsn, Http, Proxy, Report, Upstream, Workspace
 use super::stage::Stage;
 use crate::app;
 use crate::cli::{Failure, logging};
-use crate::config::Settings;
 use crate::control::RoleNames;
 
 /// The application's database.
@@ -59,7 +58,7 @@ pub(super) async fn everything(args: &Args, stage: &mut Stage, progress: &Progre
     proxy::write(&configuration, &home.config())?;
     let http = ports.http.0.clone();
     drop(ports);
-    let running = proxy(&home.config()).await?;
+    let running = serve(&home.config()).await?;
     let address = running.address().to_string();
     let http = running.http_address().map_or(http, |bound| bound.to_string());
     stage.running = Some(running);
@@ -129,9 +128,8 @@ fn configuration(args: &Args, overrides: Table, ports: &Ports, memory: &Memory, 
 }
 
 /// Starts the proxy on threads of its own.
-async fn proxy(configuration: &Path) -> Result<app::Running, Failure> {
-    let settings = Settings::load(Some(configuration), std::iter::empty())
-        .map_err(|mistakes| Failure::usage(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+async fn serve(configuration: &Path) -> Result<app::Running, Failure> {
+    let settings = proxy::settings(configuration)?;
     logging::start(&settings.log)?;
     let started = tokio::task::spawn_blocking(move || app::start(settings)).await;
     started

@@ -15,7 +15,7 @@ use super::idle::{invalid_length, invalid_type};
 use super::{Core, Lanes, Session};
 
 /// Functions whose call leaves state that a FunctionCall doesn't show: `set_config`, and the session-level advisory locks.
-const STATEFUL_FUNCTIONS: [u32; 9] = [2078, 2880, 2881, 2882, 2883, 2889, 2890, 2891, 2892];
+const STATEFUL_FUNCTIONS: [u32; 9] = [2078, 2880, 2881, 2882, 2883, 2886, 2887, 2888, 2889];
 
 /// What an attached client's bytes came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,417 @@
+//! The roster's scripts, and what must hold whatever happens in whatever order.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::{KeyKind, Origin, SqlState, clock};
+
+fn tenant(number: u8) -> Tenant {
+    let workspace = WorkspaceId::new(Uuid::from_u128(u128::from(number) + 1));
+    Tenant { workspace: Some(workspace), kind: KeyKind::Workspace }
+}
+
+fn bounds(size: usize, workspace_max: usize) -> Bounds {
+    Bounds {
+        size,
+        workspace_max,
+        quantum: Duration::from_millis(2),
+        idle_timeout: Duration::from_secs(60),
+        back_off: Duration::from_millis(250),
+    }
+}
+
+fn down() -> Fault {
+    Fault::new(Origin::Upstream, SqlState::CANNOT_CONNECT_NOW, "down")
+}
+
+/// A world around a roster: connections that exist, clients that hold or wait, and a clock that is moved by hand.
+struct World {
+    roster: Roster,
+    now: Instant,
+    next: u64,
+    /// Connections by number: whom they were last granted to since they were cleared.
+    last: HashMap<BackendId, Option<Tenant>>,
+    /// Who holds what.
+    held: HashMap<BackendId, (Tenant, CoreId)>,
+    waiting: HashMap<WaiterId, Tenant>,
+    opening: usize,
+    clearing: HashSet<BackendId>,
+    refused: usize,
+    recalls: usize,
+    granted: Vec<(WaiterId, Tenant)>,
+}
+
+impl World {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            roster: Roster::new(bounds),
+            now: clock::now(),
+            next: 0,
+            last: HashMap::new(),
+            held: HashMap::new(),
+            waiting: HashMap::new(),
+            opening: 0,
+            clearing: HashSet::new(),
+            refused: 0,
+            recalls: 0,
+            granted: Vec::new(),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn perform(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Grant { waiter, core, backend, bound } => {
+                    let tenant = self.waiting.remove(&waiter).expect("only one that waits is granted something");
+                    self.granted.push((waiter, tenant));
+                    self.hand_out(backend, tenant, core, bound);
+                }
+                Command::Refuse { waiter, .. } => {
+                    self.waiting.remove(&waiter).expect("only one that waits is refused");
+                    self.refused += 1;
+                }
+                Command::Open => self.opening += 1,
+                Command::Clear(id) => {
+                    assert!(!self.held.contains_key(&id), "what somebody holds is never cleared");
+                    assert!(self.clearing.insert(id), "it is cleared already");
+                }
+                Command::Close(id) => {
+                    self.last.remove(&id).expect("what is closed exists");
+                    assert!(!self.held.contains_key(&id), "what somebody holds is never closed");
+                    self.clearing.remove(&id);
+                }
+                Command::Recall => self.recalls += 1,
+            }
+        }
+        assert!(self.last.len() + self.opening <= self.roster.bounds.size, "more connections than the pool has");
+    }
+
+    fn hand_out(&mut self, backend: BackendId, tenant: Tenant, core: CoreId, bound: bool) {
+        assert!(!self.clearing.contains(&backend), "what is being cleared is nobody's");
+        let last = self.last.get_mut(&backend).expect("what is granted exists");
+        match *last {
+            // The one thing this file is about.
+            Some(before) => assert!(before == tenant && bound, "granted to another tenant without having been cleared"),
+            None => assert!(!bound, "nobody has bound it"),
+        }
+        *last = Some(tenant);
+        assert!(self.held.insert(backend, (tenant, core)).is_none(), "two hold one connection");
+    }
+
+    fn want(&mut self, tenant: Tenant, core: CoreId) -> WaiterId {
+        let waiter = self.number();
+        if let Some(granted) = self.roster.try_take(tenant, core, self.now) {
+            self.hand_out(granted.backend, tenant, core, granted.bound);
+            return waiter;
+        }
+        self.waiting.insert(waiter, tenant);
+        let commands = self.roster.wanted(waiter, tenant, core, self.now);
+        self.perform(commands);
+        waiter
+    }
+
+    fn release(&mut self, backend: BackendId, outcome: Outcome) {
+        let (_, core) = self.held.remove(&backend).expect("it is held");
+        let commands = self.roster.released(backend, outcome, core, self.now);
+        self.perform(commands);
+    }
+
+    fn open_one(&mut self, works: bool) {
+        if self.opening == 0 {
+            return;
+        }
+        self.opening -= 1;
+        let commands = if works {
+            let id = self.number();
+            self.last.insert(id, None);
+            self.roster.opened(id, 0, self.now)
+        } else {
+            self.roster.open_failed(down(), self.now)
+        };
+        self.perform(commands);
+    }
+
+    fn clear_one(&mut self, works: bool) {
+        let Some(id) = self.clearing.iter().min().copied() else { return };
+        self.clearing.remove(&id);
+        let commands = if works {
+            self.last.insert(id, None);
+            self.roster.cleared(id, 0, self.now)
+        } else {
+            self.last.remove(&id);
+            self.roster.lost(id, self.now)
+        };
+        self.perform(commands);
+    }
+
+    /// Everything that was begun comes to its end.
+    fn settle(&mut self) {
+        while self.opening > 0 || !self.clearing.is_empty() {
+            self.open_one(true);
+            self.clear_one(true);
+        }
+    }
+
+    fn one_held(&self) -> BackendId {
+        self.held.keys().min().copied().expect("one is held")
+    }
+}
+
+#[test]
+fn the_first_client_has_a_connection_opened_and_the_next_one_of_its_workspace_finds_it_bound() {
+    let mut world = World::new(bounds(1, 1));
+    world.want(tenant(1), 0);
+    world.settle();
+    let backend = world.one_held();
+    world.release(backend, Outcome::Clean);
+    assert_eq!(world.roster.try_take(tenant(1), 0, world.now), Some(Granted { backend, bound: true }));
+}
+
+#[test]
+fn another_workspace_gets_it_only_after_it_was_cleared() {
+    let mut world = World::new(bounds(1, 1));
+    world.want(tenant(1), 0);
+    world.settle();
+    let backend = world.one_held();
+    world.release(backend, Outcome::Clean);
+    assert_eq!(world.roster.try_take(tenant(2), 0, world.now), None);
+    let waiter = world.want(tenant(2), 0);
+    assert!(world.clearing.contains(&backend) && world.waiting.contains_key(&waiter));
+    world.settle();
+    assert_eq!(world.held[&backend].0, tenant(2));
+}
+
+#[test]
+fn what_comes_back_dirty_is_cleared_even_for_its_own_workspace() {
+    let mut world = World::new(bounds(1, 1));
+    world.want(tenant(1), 0);
+    world.settle();
+    let backend = world.one_held();
+    world.want(tenant(1), 0);
+    world.release(backend, Outcome::Dirty);
+    assert!(world.clearing.contains(&backend) && world.held.is_empty());
+    world.settle();
+    assert_eq!(world.held[&backend].0, tenant(1));
+}
+
+#[test]
+fn a_workspace_keeps_its_turn_for_the_quantum_and_no_longer() {
+    let mut world = World::new(bounds(1, 1));
+    world.want(tenant(1), 0);
+    world.settle();
+    let backend = world.one_held();
+    world.want(tenant(2), 0);
+    world.want(tenant(1), 0);
+    world.want(tenant(1), 0);
+    world.release(backend, Outcome::Clean);
+    assert_eq!(world.held[&backend].0, tenant(1), "within its quantum");
+    world.now += Duration::from_millis(3);
+    world.release(backend, Outcome::Clean);
+    world.settle();
+    assert_eq!(world.held[&backend].0, tenant(2), "after it");
+}
+
+#[test]
+fn five_hundred_clients_of_one_workspace_dont_starve_one_of_another() {
+    let mut world = World::new(bounds(2, 2));
+    for _ in 0..500 {
+        world.want(tenant(1), 0);
+    }
+    world.settle();
+    let waiter = world.want(tenant(2), 1);
+    let mut releases = 0;
+    while world.waiting.contains_key(&waiter) {
+        world.now += Duration::from_millis(1);
+        let backend = world.one_held();
+        world.release(backend, Outcome::Clean);
+        world.settle();
+        releases += 1;
+    }
+    assert!(releases <= 4, "it waited for {releases} transactions of the other");
+}
+
+#[test]
+fn a_workspace_at_its_ceiling_leaves_the_rest_to_others() {
+    let mut world = World::new(bounds(3, 2));
+    for _ in 0..3 {
+        world.want(tenant(1), 0);
+    }
+    world.settle();
+    assert_eq!(world.held.len(), 2);
+    world.want(tenant(2), 0);
+    world.settle();
+    assert_eq!(world.held.values().filter(|(holder, _)| *holder == tenant(2)).count(), 1);
+}
+
+#[test]
+fn when_nothing_can_be_opened_everybody_is_told_and_soon_after_it_is_tried_again() {
+    let mut world = World::new(bounds(2, 2));
+    world.want(tenant(1), 0);
+    world.want(tenant(2), 0);
+    while world.opening > 0 {
+        world.open_one(false);
+    }
+    assert_eq!((world.refused, world.waiting.len()), (2, 0));
+    world.want(tenant(1), 0);
+    assert_eq!((world.refused, world.opening), (3, 0), "at once, during the back-off");
+    world.now += Duration::from_millis(251);
+    world.want(tenant(1), 0);
+    assert_eq!(world.opening, 1);
+}
+
+#[test]
+fn what_carried_a_revoked_workspace_is_closed_at_once_or_when_it_comes_back() {
+    let mut world = World::new(bounds(2, 2));
+    world.want(tenant(1), 0);
+    world.settle();
+    let idle = world.one_held();
+    world.release(idle, Outcome::Clean);
+    // Another workspace has it now: the seal of the first one is still good for its process.
+    world.want(tenant(2), 0);
+    world.settle();
+    let busy = world.one_held();
+    let commands = world.roster.revoked(tenant(1).workspace.expect("a workspace"));
+    world.perform(commands);
+    if world.last.contains_key(&busy) && world.roster.backends[&busy].carried.contains(&tenant(1).workspace.expect("a workspace")) {
+        assert_eq!(world.roster.needs_attention(), 1);
+        world.release(busy, Outcome::Clean);
+        assert!(!world.last.contains_key(&busy));
+    }
+    assert!(world.roster.backends.values().all(|each| !each.carried.contains(&tenant(1).workspace.expect("a workspace"))));
+    assert_eq!(world.roster.needs_attention(), 0);
+}
+
+#[test]
+fn when_all_are_bound_one_is_cleared_ahead_and_what_is_unused_is_closed() {
+    let mut world = World::new(bounds(1, 1));
+    world.want(tenant(1), 0);
+    world.settle();
+    let backend = world.one_held();
+    world.release(backend, Outcome::Clean);
+    let commands = world.roster.ticked(world.now);
+    world.perform(commands);
+    assert!(world.clearing.contains(&backend));
+    world.settle();
+    world.now += Duration::from_secs(61);
+    let commands = world.roster.ticked(world.now);
+    world.perform(commands);
+    assert!(world.last.is_empty());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Want(u8, usize),
+    Release(usize, Outcome),
+    GiveUp(usize),
+    Open(bool),
+    Clear(bool),
+    Lose(usize),
+    Revoke(u8),
+    Tick,
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let outcome = prop_oneof![8 => Just(Outcome::Clean), 1 => Just(Outcome::Dirty), 1 => Just(Outcome::Broken)];
+    prop_oneof![
+        6 => (0_u8..5, 0_usize..3).prop_map(|(tenant, core)| Step::Want(tenant, core)),
+        6 => (any::<usize>(), outcome).prop_map(|(which, outcome)| Step::Release(which, outcome)),
+        1 => any::<usize>().prop_map(Step::GiveUp),
+        4 => prop::bool::weighted(0.9).prop_map(Step::Open),
+        4 => prop::bool::weighted(0.9).prop_map(Step::Clear),
+        1 => any::<usize>().prop_map(Step::Lose),
+        1 => (0_u8..5).prop_map(Step::Revoke),
+        1 => Just(Step::Tick),
+        2 => (0_u64..400).prop_map(Step::Wait),
+    ]
+}
+
+fn pick<K: Copy + Ord, V>(map: &HashMap<K, V>, which: usize) -> Option<K> {
+    let mut keys: Vec<K> = map.keys().copied().collect();
+    keys.sort_unstable();
+    (!keys.is_empty()).then(|| keys[which % keys.len()])
+}
+
+fn take(world: &mut World, step: Step) {
+    match step {
+        Step::Want(number, core) => {
+            world.want(tenant(number), core);
+        }
+        Step::Release(which, outcome) => {
+            if let Some(backend) = pick(&world.held, which) {
+                // A broken one is dropped by its holder; the roster says so with Close.
+                world.release(backend, outcome);
+            }
+        }
+        Step::GiveUp(which) => {
+            if let Some(waiter) = pick(&world.waiting, which) {
+                assert!(world.roster.gave_up(waiter));
+                world.waiting.remove(&waiter);
+            }
+        }
+        Step::Open(works) => world.open_one(works),
+        Step::Clear(works) => world.clear_one(works),
+        Step::Lose(which) => {
+            let idle: HashMap<BackendId, ()> = world
+                .last
+                .keys()
+                .filter(|id| !world.held.contains_key(id) && !world.clearing.contains(id))
+                .map(|id| (*id, ()))
+                .collect();
+            if let Some(id) = pick(&idle, which) {
+                world.last.remove(&id);
+                let commands = world.roster.lost(id, world.now);
+                world.perform(commands);
+            }
+        }
+        Step::Revoke(number) => {
+            let commands = world.roster.revoked(tenant(number).workspace.expect("a workspace"));
+            world.perform(commands);
+        }
+        Step::Tick => {
+            let commands = world.roster.ticked(world.now);
+            world.perform(commands);
+        }
+        Step::Wait(milliseconds) => world.now += Duration::from_millis(milliseconds),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Isolation, permits and single holders are asserted at every step by the world; in the end nobody is left waiting.
+    #[test]
+    fn whatever_happens_nobody_gets_anothers_connection_and_everybody_is_answered(
+        size in 1_usize..5,
+        steps in proptest::collection::vec(step(), 1..200),
+    ) {
+        let mut world = World::new(bounds(size, size.max(2).min(size)));
+        for step in steps {
+            take(&mut world, step);
+        }
+        let mut rounds = 0;
+        while !world.waiting.is_empty() {
+            rounds += 1;
+            prop_assert!(rounds < 2000, "{} are never answered: {:?}", world.waiting.len(), world.roster);
+            world.now += Duration::from_millis(300);
+            let commands = world.roster.ticked(world.now);
+            world.perform(commands);
+            world.settle();
+            if let Some(backend) = pick(&world.held, rounds) {
+                world.release(backend, Outcome::Clean);
+            }
+            world.settle();
+        }
+        prop_assert_eq!(world.roster.held.values().sum::<usize>(), world.held.len());
+        prop_assert_eq!(world.roster.backends.len(), world.last.len());
+    }
+}

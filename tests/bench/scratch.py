@@ -1,0 +1,265 @@
+"""What is measured, and what it runs on: the scratch upstream, PgBouncer, and pgcordon."""
+
+import glob
+import json
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from urllib.parse import unquote, urlsplit
+
+ROLE = "pgcordon_bench"
+
+
+def say(text):
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+class BenchError(Exception):
+    """Something the bench needs did not work; the text says what."""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def find_tool(name):
+    for path in [shutil.which(name), *sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), reverse=True)]:
+        if path and os.access(path, os.X_OK):
+            return path
+    raise BenchError(f"{name} is not installed")
+
+
+def unprivileged():
+    """Options for subprocess that drop root: neither Postgres nor PgBouncer runs as root."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        try:
+            account = pwd.getpwnam(name)
+            return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        except KeyError:
+            continue
+    raise BenchError("no unprivileged account (postgres or nobody) to run Postgres as")
+
+
+def own(path):
+    account = unprivileged()
+    if account:
+        os.chown(path, account["user"], account["group"])
+
+
+def parts(dsn):
+    """A URL taken apart: host, port, user, password, database."""
+    url = urlsplit(dsn)
+    return {
+        "host": url.hostname or "127.0.0.1",
+        "port": url.port or 5432,
+        "user": unquote(url.username or ""),
+        "password": unquote(url.password or ""),
+        "database": url.path.lstrip("/") or "postgres",
+    }
+
+
+def environment(at, **more):
+    """The libpq environment for one connection target; nothing of the caller's PG* leaks in."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+    env.update(PGHOST=str(at["host"]), PGPORT=str(at["port"]), PGUSER=at["user"], PGDATABASE=at["database"])
+    env.update(PGPASSWORD=at["password"], PGCONNECT_TIMEOUT="10", PGSSLMODE="disable")
+    env.update(more)
+    return env
+
+
+def sql(at, script, **more):
+    """Runs SQL through psql and returns its rows, `|` between columns."""
+    done = subprocess.run(
+        [find_tool("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"],
+        input=script, env=environment(at, **more), capture_output=True, text=True, check=False,
+    )
+    if done.returncode:
+        raise BenchError(f"psql as {at['user']} on {at['host']}:{at['port']}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+class Scratch:
+    """A temporary directory and the processes in it; `close` ends and removes everything."""
+
+    def __init__(self):
+        self.directory = tempfile.mkdtemp(prefix="pgcordon-bench-")
+        os.chmod(self.directory, 0o755)
+        self.processes = []
+
+    def path(self, name, directory=False):
+        path = os.path.join(self.directory, name)
+        if directory:
+            os.makedirs(path, exist_ok=True)
+            own(path)
+        return path
+
+    def write(self, name, text):
+        path = self.path(name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, 0o600)
+        own(path)
+        return path
+
+    def start(self, command, **options):
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+        self.processes.append(process)
+        return process
+
+    def close(self):
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM if process.args[0].endswith("pgcordon") else signal.SIGINT)
+        for process in reversed(self.processes):
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def wait_for(what, ready, process, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise BenchError(f"{what} ended at its start with exit code {process.returncode}")
+        if ready():
+            return
+        time.sleep(0.05)
+    raise BenchError(f"{what} was not ready within {seconds} s")
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def start_pgcordon(scratch, binary, pool):
+    """`pgcordon dev`, which brings its own Postgres. Returns (process, its JSON line)."""
+    log = open(scratch.path("pgcordon.log"), "w", encoding="utf-8")
+    process = scratch.start(
+        [binary, "dev", "--json", "--port", "0", "--http-port", "0", "--pool-size", str(pool)],
+        stdout=subprocess.PIPE, stderr=log, text=True,
+    )
+    line = []
+    reader = threading.Thread(target=lambda: line.append(process.stdout.readline()), daemon=True)
+    reader.start()
+    reader.join(120)
+    if not line or not line[0].startswith("{"):
+        log.flush()
+        with open(log.name, encoding="utf-8") as file:
+            raise BenchError(f"pgcordon dev did not start:\n{file.read()[-2000:]}")
+    return process, json.loads(line[0])
+
+
+def start_postgres(scratch):
+    """A scratch Postgres of our own, for runs without pgcordon. Returns its administrator's target."""
+    data, sockets = scratch.path("data", True), scratch.path("run", True)
+    password, port = secrets.token_hex(16), free_port()
+    password_file = scratch.write("password", password + "\n")
+    quiet = {"stdout": subprocess.DEVNULL, **unprivileged()}
+    subprocess.run(
+        [find_tool("initdb"), "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", password_file],
+        check=True, stderr=subprocess.DEVNULL, cwd=scratch.directory, **quiet,
+    )
+    with open(scratch.path("postgres.log"), "w", encoding="utf-8") as log:
+        process = scratch.start(
+            [find_tool("postgres"), "-D", data, "-k", sockets, "-p", str(port), "-c", "listen_addresses=127.0.0.1",
+             "-c", "fsync=off", "-c", "max_connections=300"], stderr=log, cwd=scratch.directory, **quiet,
+        )
+    at = {"host": "127.0.0.1", "port": port, "user": "postgres", "password": password, "database": "postgres"}
+
+    def answers():
+        try:
+            return sql(at, "select 1") == "1"
+        except BenchError:
+            return False
+
+    wait_for("Postgres", answers, process)
+    return at
+
+
+def bouncer_version():
+    text = subprocess.run([find_tool("pgbouncer"), "--version"], capture_output=True, text=True, check=True)
+    return tuple(int(n) for n in re.search(r"(\d+)\.(\d+)", text.stdout).groups())
+
+
+def start_pgbouncer(scratch, name, upstream, host, mode, pool):
+    """One PgBouncer in front of `upstream` by `host` (a name or a socket directory). Returns (process, port)."""
+    directory, port = scratch.path(name, True), free_port()
+    users = scratch.write(f"{name}/users", f'"{upstream["user"]}" "{upstream["password"]}"\n')
+    # Held only where it is cheap to get back: a session-mode pool would keep Postgres' places from the other arms.
+    idle = 1 if mode == "session" else 3600
+    statements = "max_prepared_statements = 200" if bouncer_version() >= (1, 21) else ""
+    config = scratch.write(f"{name}/pgbouncer.ini", f"""[databases]
+{upstream["database"]} = host={host} port={upstream["port"]}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {users}
+pool_mode = {mode}
+default_pool_size = {pool}
+server_idle_timeout = {idle}
+{statements}
+max_client_conn = 12000
+logfile = {directory}/log
+log_connections = 0
+log_disconnections = 0
+ignore_startup_parameters = extra_float_digits
+""")
+    process = scratch.start(
+        [find_tool("pgbouncer"), "-q", config], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        cwd=directory, **unprivileged(),
+    )
+    wait_for(name, lambda: listens(port), process)
+    return process, port
+
+
+def processes_of(pid):
+    """`pid` and its descendants that are not Postgres."""
+    children, names = {}, {}
+    for stat in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            with open(stat, encoding="utf-8", errors="replace") as file:
+                text = file.read()
+        except OSError:
+            continue
+        process = int(text.split(" ", 1)[0])
+        names[process] = text[text.index("(") + 1 : text.rindex(")")]
+        children.setdefault(int(text[text.rindex(")") + 2 :].split()[1]), []).append(process)
+    found, queue = [], [pid]
+    while queue:
+        process = queue.pop()
+        found.append(process)
+        queue += [c for c in children.get(process, []) if names.get(c) != "postgres"]
+    return found
+
+
+def cpu_us(pid):
+    """CPU time so far of a proxy, all its threads and child processes, in microseconds."""
+    total = 0
+    for process in processes_of(pid):
+        try:
+            # User and system time of the whole process, threads that ended included; a tick is 10 ms.
+            with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) * 1_000_000 / os.sysconf("SC_CLK_TCK")
+        except OSError:
+            continue
+    return total

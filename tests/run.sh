@@ -2,7 +2,7 @@
 # Runs every test; installs what is missing for that first.
 #
 #   tests/run.sh                 everything
-#   tests/run.sh SECTION         one of: format, lint, shell, unit, e2e, hostile, or a file of proxy/tests
+#   tests/run.sh SECTION         one of: format, lint, shell, unit, e2e, hostile, or one in proxy/tests
 #   tests/run.sh WORD            the tests, of any section, that have this word in their name
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,7 +12,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 tools=$target/test-tools
 sections=(format lint shell unit)
-for file in proxy/tests/*.rs; do sections+=("$(basename "$file" .rs)"); done
+for file in proxy/tests/*.rs proxy/tests/*/main.rs; do
+    file=${file%/main.rs}
+    sections+=("$(basename "$file" .rs)")
+done
 sections+=(e2e hostile)
 
 # Clients that only the tests need, kept under target/.

@@ -18,7 +18,7 @@ const IO: [&str; 9] = [
     "axum::",
 ];
 /// Where that is allowed: whole rooms, or single files of a room that otherwise decides.
-const EDGES: [&str; 13] = [
+const EDGES: [&str; 14] = [
     "tls/",
     "control/",
     "serve/",
@@ -31,7 +31,8 @@ const EDGES: [&str; 13] = [
     "pool/cancel",
     "pool/shell",
     "pool/lease",
-    "pool/clear",
+    "pool/pools",
+    "pool/reset",
 ];
 /// A word and the only file that may say it.
 const ONLY: [(&str, &str); 4] = [

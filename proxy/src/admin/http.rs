@@ -13,7 +13,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
-use crate::config::Secret;
+use crate::domain::Secret;
 use crate::metrics::exporter::Exporter;
 
 /// The longest body of a request, in bytes.

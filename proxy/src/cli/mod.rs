@@ -20,6 +20,7 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one for the life of the program")]
 enum Command {
     /// The whole thing on this machine: a scratch Postgres, a demo schema, two workspaces and the proxy
     Dev(dev::Args),

@@ -1,7 +1,6 @@
 //! The configuration: nests each room's settings. `config/pgcordon.toml` documents every key; a test keeps it complete.
 
 pub mod load;
-pub mod secret;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,8 +15,8 @@ use crate::pool::upstream::{Address, Approved, Target};
 use crate::tenant::ContextNames;
 use crate::tls::{Acceptor, Connector, Mode};
 
+pub use crate::domain::Secret;
 pub use load::Mistake;
-pub use secret::Secret;
 
 /// Keys whose values may come from a file, as `KEY_file`.
 const SECRETS: [&str; 3] = ["token", "admin_url", "password"];

@@ -5,6 +5,8 @@ pub mod clock;
 pub mod fault;
 pub mod ids;
 pub mod limits;
+pub mod secret;
 
 pub use fault::{Fault, Origin, SqlState};
 pub use ids::{KeyId, KeyKind, WorkspaceId};
+pub use secret::Secret;

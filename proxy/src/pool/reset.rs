@@ -9,7 +9,7 @@ use crate::wire::{Frame, inject};
 
 /// Why a server connection isn't clear. It must be closed.
 #[derive(Debug, thiserror::Error)]
-pub enum NotCleared {
+pub(super) enum NotCleared {
     /// The socket is broken.
     #[error("the server connection broke off: {0}")]
     Io(#[from] std::io::Error),
@@ -22,7 +22,7 @@ pub enum NotCleared {
 ///
 /// # Errors
 /// Anything but CommandComplete `DISCARD ALL` and ReadyForQuery `I`.
-pub async fn clear<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) -> Result<(), NotCleared> {
+pub(super) async fn clear<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) -> Result<(), NotCleared> {
     let mut buffer = BytesMut::with_capacity(256);
     inject::query(&mut buffer, b"DISCARD ALL");
     socket.write_all(&buffer).await?;

@@ -150,10 +150,13 @@ struct Parked {
     since: Instant,
 }
 
+/// A connection and whether it is bound, or why there is none.
+type Answer = Result<(Box<Backend>, bool), Fault>;
+
 /// One session of this core that waits.
 #[derive(Default)]
 struct Waiting {
-    answer: RefCell<Option<Result<(Box<Backend>, bool), Fault>>>,
+    answer: RefCell<Option<Answer>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -350,7 +353,7 @@ impl Pool {
     }
 
     /// Hands a waiter what it gets. One that has left in the meantime lets go of it.
-    fn answer(self: &Rc<Self>, waiter: WaiterId, answer: Result<(Box<Backend>, bool), Fault>) {
+    fn answer(self: &Rc<Self>, waiter: WaiterId, answer: Answer) {
         let waiting = self.waiting.borrow().get(&waiter).cloned();
         match (waiting, answer) {
             (Some(waiting), answer) => {

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::domain::limits::CANCEL_TIMEOUT;
-use crate::domain::{Fault, Origin, SqlState};
+use crate::domain::{Fault, Origin, SqlState, clock};
 
 /// A server connection, idle: its ReadyForQuery has been seen, nothing is in flight and no tenant has used it.
 pub struct ServerConnection {
@@ -106,7 +106,7 @@ impl Upstream {
 
     pub(super) async fn send_cancel(&self, pid: i32, secret: &[u8]) -> Result<(), CancelFailure> {
         let late = || unreachable(format!("{}: cancel request timed out", self.target.address));
-        let deadline = Instant::now() + CANCEL_TIMEOUT;
+        let deadline = Instant::from_std(clock::now() + CANCEL_TIMEOUT);
         let mut socket = timeout_at(deadline, self.open())
             .await
             .map_err(|_| CancelFailure::Unsent(late()))?

@@ -52,13 +52,13 @@ pub struct CoreContext {
     /// The server connections of this core.
     pub pools: Pools,
     /// Where sockets are read into.
-    pub scratch: RefCell<Scratch>,
+    pub(super) scratch: RefCell<Scratch>,
     /// Where messages are written for the sockets.
-    pub lanes: RefCell<Lanes>,
+    pub(super) lanes: RefCell<Lanes>,
     /// What texts leave behind.
-    pub analysis: RefCell<Analysis>,
+    pub(super) analysis: RefCell<Analysis>,
     /// What Postgres reports to a new client.
-    pub greetings: RefCell<Greetings>,
+    pub(super) greetings: RefCell<Greetings>,
     /// What this core has done.
     pub counters: Arc<CoreCounters>,
 }

@@ -11,7 +11,7 @@ use crate::backend::Settings;
 use crate::domain::clock::{self, Instant};
 use crate::domain::{Fault, Origin, SqlState};
 use crate::pool::{Lease, Outcome, Pool};
-use crate::session::{Lanes, Leaving, Progress, Session};
+use crate::session::{Lanes, Leaving, Parameter, Progress, Session};
 use crate::tenant::Binding;
 use crate::wire::author;
 
@@ -23,7 +23,7 @@ const GREETING_LIFE: Duration = Duration::from_secs(10);
 const GREETINGS_MAX: usize = 64;
 
 /// Names and values of ParameterStatus messages, in order.
-pub type Parameters = Rc<Vec<(Box<[u8]>, Box<[u8]>)>>;
+pub type Parameters = Rc<Vec<Parameter>>;
 
 /// The greetings a core remembers.
 #[derive(Default)]
@@ -91,8 +91,8 @@ async fn ask(
     mut lease: Lease,
     binding: &Binding,
     settings: &Arc<Settings>,
-) -> Result<Vec<(Box<[u8]>, Box<[u8]>)>, Fault> {
-    let mut parameters: Vec<(Box<[u8]>, Box<[u8]>)> = lease
+) -> Result<Vec<Parameter>, Fault> {
+    let mut parameters: Vec<Parameter> = lease
         .connection
         .parameters
         .iter()

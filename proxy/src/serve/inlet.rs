@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::domain::limits::READ_BYTES;
 
 /// The buffer a core reads into.
-pub struct Scratch(Box<[u8]>);
+pub(super) struct Scratch(Box<[u8]>);
 
 impl Default for Scratch {
     fn default() -> Self {
@@ -30,7 +30,7 @@ impl Deref for Scratch {
 
 impl Scratch {
     /// Reads once. Zero bytes are the end of the stream.
-    pub fn poll_read<S: AsyncRead + Unpin>(
+    pub(super) fn poll_read<S: AsyncRead + Unpin>(
         &mut self,
         socket: &mut S,
         context: &mut Context<'_>,
@@ -43,13 +43,13 @@ impl Scratch {
 
 /// What one side sent and wasn't dealt with.
 #[derive(Default)]
-pub struct Inlet {
+pub(super) struct Inlet {
     kept: BytesMut,
 }
 
 impl Inlet {
     /// Everything there is to deal with: what was kept, and behind it what was just read.
-    pub fn input<'a>(&'a mut self, fresh: &'a [u8]) -> &'a [u8] {
+    pub(super) fn input<'a>(&'a mut self, fresh: &'a [u8]) -> &'a [u8] {
         if self.kept.is_empty() {
             return fresh;
         }
@@ -58,7 +58,7 @@ impl Inlet {
     }
 
     /// Takes `taken` bytes off what [`Inlet::input`] gave for the same `fresh`, and keeps the rest.
-    pub fn taken(&mut self, taken: usize, fresh: &[u8]) {
+    pub(super) fn taken(&mut self, taken: usize, fresh: &[u8]) {
         if self.kept.is_empty() {
             self.kept.extend_from_slice(&fresh[taken..]);
         } else {
@@ -70,12 +70,12 @@ impl Inlet {
     }
 
     /// How many bytes are kept.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.kept.len()
     }
 
     /// Whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 }

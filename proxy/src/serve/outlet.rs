@@ -10,14 +10,14 @@ use tokio::io::AsyncWrite;
 
 /// What one socket hasn't taken yet.
 #[derive(Default)]
-pub struct Outlet {
+pub(super) struct Outlet {
     kept: BytesMut,
     unflushed: bool,
 }
 
 impl Outlet {
     /// Whether everything was taken.
-    pub fn is_clear(&self) -> bool {
+    pub(super) fn is_clear(&self) -> bool {
         self.kept.is_empty() && !self.unflushed
     }
 
@@ -25,7 +25,7 @@ impl Outlet {
     ///
     /// # Errors
     /// The socket is closed or broken.
-    pub fn send<S: AsyncWrite + Unpin>(
+    pub(super) fn send<S: AsyncWrite + Unpin>(
         &mut self,
         socket: &mut S,
         mut bytes: &[u8],
@@ -53,7 +53,7 @@ impl Outlet {
     ///
     /// # Errors
     /// The socket is closed or broken.
-    pub fn poll_clear<S: AsyncWrite + Unpin>(
+    pub(super) fn poll_clear<S: AsyncWrite + Unpin>(
         &mut self,
         socket: &mut S,
         context: &mut Context<'_>,

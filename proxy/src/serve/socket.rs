@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// A client's socket.
-pub enum ClientSocket {
+pub(super) enum ClientSocket {
     /// Unencrypted TCP.
     Plain(TcpStream),
     /// TLS over TCP.

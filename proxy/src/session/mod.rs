@@ -77,11 +77,14 @@ pub enum Leaving {
     Busy,
 }
 
+/// Name and value of a ParameterStatus.
+pub type Parameter = (Box<[u8]>, Box<[u8]>);
+
 /// What a server reported while a session was being greeted.
 #[derive(Debug, Default)]
 pub struct Reported {
     /// Names and values of ParameterStatus messages, in order; a later one replaces an earlier one.
-    pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub parameters: Vec<Parameter>,
     /// A setting that Postgres refused, with its own error.
     pub refused: Option<Fault>,
 }

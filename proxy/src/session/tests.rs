@@ -59,7 +59,7 @@ impl Stage {
 
     fn attach(&mut self) -> String {
         self.lent(|session, backend, core, lanes| session.attach(backend, true, core, lanes));
-        self.to_server(&[])
+        self.sent_to_server(&[])
     }
 
     /// Gives the server connection back and takes another one.
@@ -89,20 +89,20 @@ impl Stage {
         let (taken, state) = self.raw_client(&bytes);
         assert_eq!(taken, bytes.len(), "{script}");
         assert_ne!(state, Taken::Ended, "{script}");
-        self.to_server(&bytes)
+        self.sent_to_server(&bytes)
     }
 
     fn raw_client(&mut self, bytes: &[u8]) -> (usize, Taken) {
         self.lent(|session, backend, core, lanes| session.on_client(bytes, backend, core, lanes)).expect("no fault")
     }
 
-    fn to_server(&mut self, input: &[u8]) -> String {
+    fn sent_to_server(&mut self, input: &[u8]) -> String {
         let words = words(self.lanes.server.bytes(input));
         self.lanes.server.clear();
         words
     }
 
-    fn to_client(&mut self, input: &[u8]) -> String {
+    fn sent_to_client(&mut self, input: &[u8]) -> String {
         let words = words(self.lanes.client.bytes(input));
         self.lanes.client.clear();
         words
@@ -114,7 +114,7 @@ impl Stage {
         let (taken, progress) =
             self.lent(|session, backend, _, lanes| session.on_server(&bytes, backend, lanes)).expect("no fault");
         assert_eq!((taken, progress), (bytes.len(), Progress::Going), "{script}");
-        self.to_client(&bytes)
+        self.sent_to_client(&bytes)
     }
 
     fn broken_by(&mut self, script: &str) -> Fault {
@@ -223,7 +223,7 @@ fn a_bare_sync_needs_no_server() {
     let mut stage = Stage::new();
     let bytes = script_bytes("S S");
     assert_eq!(stage.session.on_idle_client(&bytes, &mut stage.lanes).expect("no fault"), (bytes.len(), Idle::More));
-    assert_eq!(stage.to_client(&[]), "Z(I) Z(I)");
+    assert_eq!(stage.sent_to_client(&[]), "Z(I) Z(I)");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn a_refused_cycle_is_answered_once_and_the_next_one_is_heard() {
     let refused = stage.session.refuse(&bytes, &fault, &mut stage.lanes).expect("no fault");
     let (taken, idle) = stage.session.on_idle_client(&bytes[refused..], &mut stage.lanes).expect("no fault");
     assert_eq!(idle, Idle::NeedsServer);
-    assert_eq!(stage.to_client(&[]), "E(C53300) Z(I)");
+    assert_eq!(stage.sent_to_client(&[]), "E(C53300) Z(I)");
     assert_eq!(&bytes[refused + taken..], script_bytes("Q(select 2)"));
 }
 

@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -180,7 +181,8 @@ async fn keep(args: &KeeperArgs) -> std::io::Result<ExitStatus> {
 }
 
 fn start(args: &KeeperArgs) -> std::io::Result<Child> {
-    let log = File::options().create(true).append(true).open(&args.log)?;
+    // Postgres quotes failed statements in it.
+    let log = File::options().create(true).append(true).mode(0o600).open(&args.log)?;
     let mut command = std::process::Command::new(args.command.first().cloned().unwrap_or_default());
     command.args(args.command.iter().skip(1)).process_group(0).current_dir("/");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -12,12 +12,14 @@ use super::home::Home;
 use super::keys::{self, Wish};
 use super::memory::{Memory, RememberedKey};
 use super::progress::Progress;
-use super::schema::{self, quote};
+use super::schema;
 use super::start::DATABASE;
 use super::walls;
 use crate::cli::Failure;
 use crate::control::RoleNames;
+use crate::control::schema::ident;
 use crate::domain::KeyKind;
+use crate::tenant::ContextNames;
 
 /// The workspaces, in the order they are printed.
 const WORKSPACES: [&str; 2] = ["acme", "globex"];
@@ -28,6 +30,7 @@ pub(super) struct Wanted<'a> {
     pub(super) schema: Option<&'a Path>,
     pub(super) superuser_key: bool,
     pub(super) roles: &'a RoleNames,
+    pub(super) names: &'a ContextNames,
     pub(super) psql: PathBuf,
 }
 
@@ -49,14 +52,14 @@ pub(super) async fn everything(
     progress: &Progress,
 ) -> Result<Prepared, Failure> {
     let mut client = database(cluster, home, memory).await?;
-    walls::migrate(&mut client, wanted.roles).await?;
+    walls::migrate(&mut client, wanted.roles, wanted.names).await?;
     let fresh = !memory.complete;
     if fresh {
         load(cluster, home, &client, wanted, progress).await?;
     } else if wanted.schema.is_some() {
         progress.say("this database has its schema already: --schema is for a new one, and not loaded again");
     }
-    let try_table = walls::raise(&mut client, wanted.roles, progress).await?;
+    let try_table = walls::raise(&mut client, wanted.roles, wanted.names, progress).await?;
     let ids = workspaces(&client).await.map_err(failed("the workspaces"))?;
     if fresh && wanted.schema.is_none() {
         client.batch_execute(schema::DEMO_ROWS).await.map_err(failed("the demo rows"))?;
@@ -76,7 +79,7 @@ async fn database(cluster: &Cluster, home: &Home, memory: &Memory) -> Result<Cli
         let verifier = scram_sha_256(memory.admin_password.as_bytes());
         client.batch_execute(&format!("ALTER ROLE {SUPERUSER} PASSWORD '{verifier}'")).await?;
         if client.query_opt("SELECT FROM pg_database WHERE datname = $1", &[&DATABASE]).await?.is_none() {
-            client.batch_execute(&format!("CREATE DATABASE {}", quote(DATABASE))).await?;
+            client.batch_execute(&format!("CREATE DATABASE {}", ident(DATABASE))).await?;
         }
         cluster.connect(home, DATABASE).await
     };
@@ -91,13 +94,6 @@ async fn load(
     progress: &Progress,
 ) -> Result<(), Failure> {
     let owner = &wanted.roles.owner;
-    // The owner may create schemas and trusted extensions, as an application's migrations do.
-    let grants = format!(
-        "GRANT CREATE, TEMPORARY ON DATABASE {} TO {owner}; GRANT CREATE, USAGE ON SCHEMA public TO {owner}",
-        quote(DATABASE),
-        owner = quote(owner)
-    );
-    client.batch_execute(&grants).await.map_err(failed("the grants of the owner role"))?;
     match wanted.schema {
         Some(file) => {
             schema::load_file(&wanted.psql, cluster, home, owner, DATABASE, file).await?;

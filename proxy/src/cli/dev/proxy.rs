@@ -10,17 +10,25 @@ use super::args::{HTTP_PORT, PORT};
 use super::memory::write_private;
 use super::start::DATABASE;
 use crate::cli::Failure;
+use crate::config::Settings;
 use crate::control::RoleNames;
+use crate::tenant::ContextNames;
 
 /// What `--config` says, or nothing.
 pub(super) fn overrides(file: Option<&Path>) -> Result<Table, Failure> {
     let Some(file) = file else { return Ok(Table::new()) };
     let named = |cause: String| Failure::usage(format!("--config {}: {cause}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
-    text.parse().map_err(|error: toml::de::Error| {
-        // The parser's own words quote the line, which may hold a secret.
-        let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.lines().count());
-        named(format!("line {}: {}", line.max(1), error.message()))
+    // Its mistakes are told now, before Postgres is started.
+    settings(file)?;
+    text.parse().map_err(|error: toml::de::Error| named(error.message().to_owned()))
+}
+
+/// Reads a configuration, or tells all its mistakes.
+pub(super) fn settings(file: &Path) -> Result<Settings, Failure> {
+    Settings::load(Some(file), std::iter::empty()).map_err(|mistakes| {
+        let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        Failure::usage(format!("{}:\n  {}", file.display(), told.join("\n  ")))
     })
 }
 
@@ -91,6 +99,18 @@ pub(super) fn roles(configuration: &Table) -> Result<RoleNames, Failure> {
         .clone()
         .try_into()
         .map_err(|error: toml::de::Error| Failure::usage(format!("upstream.roles: {}", error.message())))
+}
+
+/// The names of the settings that carry the workspace.
+pub(super) fn context_names(configuration: &Table) -> ContextNames {
+    let mut names = ContextNames::default();
+    if let Some(name) = text(configuration, "context", "workspace_setting") {
+        names.workspace = name.into();
+    }
+    if let Some(name) = text(configuration, "context", "seal_setting") {
+        names.seal = name.into();
+    }
+    names
 }
 
 /// The size of the pools, where a configuration gives one.

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 use super::cluster::{Cluster, SUPERUSER, explain};
 use super::home::Home;
 use crate::cli::Failure;
+use crate::control::schema::ident;
 
 /// The demo schema, and its rows.
 pub(super) const DEMO_SCHEMA: &str = include_str!("../../../../config/dev/schema.sql");
@@ -18,7 +19,7 @@ pub(super) const DEMO_ROWS: &str = include_str!("../../../../config/dev/seed.sql
 /// Loads the demo schema as the owner role.
 pub(super) async fn load_demo(client: &Client, owner: &str) -> Result<(), Failure> {
     let failed = |error: tokio_postgres::Error| Failure::outside(format!("the demo schema: {}", explain(&error)));
-    client.batch_execute(&format!("SET SESSION AUTHORIZATION {}", quote(owner))).await.map_err(failed)?;
+    client.batch_execute(&format!("SET SESSION AUTHORIZATION {}", ident(owner))).await.map_err(failed)?;
     let loaded = client.batch_execute(DEMO_SCHEMA).await.map_err(failed);
     client.batch_execute("RESET SESSION AUTHORIZATION; RESET ALL").await.map_err(failed)?;
     loaded
@@ -36,7 +37,7 @@ pub(super) async fn load_file(
     let mut command = Command::new(psql);
     command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=default", "-U", SUPERUSER, "-d", database]);
     command.arg("-h").arg(home.socket()).args(["-p", &cluster.port.to_string()]);
-    command.args(["-c", &format!("SET SESSION AUTHORIZATION {}", quote(owner))]).arg("-f").arg(file);
+    command.args(["-c", &format!("SET SESSION AUTHORIZATION {}", ident(owner))]).arg("-f").arg(file);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
         command.env_remove(name);
     }
@@ -171,7 +172,7 @@ WHERE k.contype = 'f' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 
 ORDER BY EXISTS (SELECT FROM pg_attribute a
     WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND NOT a.attnotnull), 2, 1"#;
 
-/// Schemas of the application, its views that run with the caller's rights, and the sequences that its columns own.
+/// Schemas of the application, its views that run with the caller's rights, and those and the like that don't.
 pub(super) const SURROUNDINGS: &str = r#"
 WITH application AS (
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.reloptions
@@ -188,16 +189,7 @@ SELECT
     ARRAY(SELECT format('%I.%I', nspname, relname) FROM application
         WHERE relkind = 'v' AND NOT coalesce(
             reloptions && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1'], false)
-            OR relkind IN ('m', 'f')),
-    ARRAY(SELECT format('%I.%I', nspname, relname) FROM application
-        JOIN pg_depend d ON d.objid = application.oid AND d.classid = 'pg_class'::regclass
-            AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a'
-        WHERE relkind = 'S')"#;
-
-/// An identifier that SQL takes as it stands.
-pub(super) fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
+            OR relkind IN ('m', 'f'))"#;
 
 #[cfg(test)]
 mod tests {

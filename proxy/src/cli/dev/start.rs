@@ -18,8 +18,7 @@ use super::proxy::{self, Ports};
 use super::report::{Circumstances, Dsn, Http, Proxy, Report, Upstream, Workspace};
 use super::stage::Stage;
 use crate::app;
-use crate::cli::Failure;
-use crate::config::Settings;
+use crate::cli::{Failure, logging};
 use crate::control::RoleNames;
 
 /// The application's database.
@@ -38,7 +37,7 @@ pub(super) async fn everything(args: &Args, stage: &mut Stage, progress: &Progre
     let (account, ourselves) = (Account::for_postgres()?, Account::ourselves()?);
     let home = stage.home.insert(Home::open(args.data_dir.as_deref(), &account)?);
     let cluster = &mut stage.cluster;
-    let roles = proxy::roles(&overrides)?;
+    let (roles, names) = (proxy::roles(&overrides)?, proxy::context_names(&overrides));
     let pool_size = args.pool_size.or_else(|| proxy::pool_size(&overrides)).unwrap_or(POOL_SIZE);
     let max_connections = pool_size * 5 + CONNECTIONS_BESIDE;
     let logins = logins(&roles);
@@ -50,6 +49,7 @@ pub(super) async fn everything(args: &Args, stage: &mut Stage, progress: &Progre
         schema: schema.as_deref(),
         superuser_key: args.superuser_key,
         roles: &roles,
+        names: &names,
         psql: binaries.psql(),
     };
     let prepared = prepare::everything(cluster, home, &mut memory, &wanted, progress).await?;
@@ -58,7 +58,7 @@ pub(super) async fn everything(args: &Args, stage: &mut Stage, progress: &Progre
     proxy::write(&configuration, &home.config())?;
     let http = ports.http.0.clone();
     drop(ports);
-    let running = proxy(&home.config()).await?;
+    let running = serve(&home.config()).await?;
     let address = running.address().to_string();
     let http = running.http_address().map_or(http, |bound| bound.to_string());
     stage.running = Some(running);
@@ -117,6 +117,7 @@ fn configuration(args: &Args, overrides: Table, ports: &Ports, memory: &Memory, 
     let (cluster, home, pool_size) = of;
     let mut table = Table::new();
     proxy::set(&mut table, "http", "token", memory.http_token.clone());
+    proxy::set(&mut table, "log", "filter", "warn");
     proxy::overlay(&mut table, overrides);
     proxy::set(&mut table, "server", "listen", ports.proxy.0.clone());
     proxy::set(&mut table, "http", "listen", ports.http.0.clone());
@@ -127,9 +128,9 @@ fn configuration(args: &Args, overrides: Table, ports: &Ports, memory: &Memory, 
 }
 
 /// Starts the proxy on threads of its own.
-async fn proxy(configuration: &Path) -> Result<app::Running, Failure> {
-    let settings = Settings::load(Some(configuration), std::iter::empty())
-        .map_err(|mistakes| Failure::usage(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+async fn serve(configuration: &Path) -> Result<app::Running, Failure> {
+    let settings = proxy::settings(configuration)?;
+    logging::start(&settings.log)?;
     let started = tokio::task::spawn_blocking(move || app::start(settings)).await;
     started
         .map_err(|error| Failure::outside(format!("the proxy's start broke off: {error}")))?

@@ -17,7 +17,7 @@ const MIGRATIONS: [(&str, &str); 1] =
 /// Where refinery keeps what it has done.
 const HISTORY: &str = "cordon.schema_history";
 /// The key of the advisory lock under which one migration at a time runs: "cordon" in ASCII.
-const LOCK: i64 = 0x0063_6f72_646f_6e;
+const LOCK: i64 = 0x0000_636f_7264_6f6e;
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,12 +19,12 @@ fn a_failed_bind_withholds_every_answer() {
     let (_, progress) =
         stage.lent(|session, backend, _, lanes| session.on_server(&bytes, backend, lanes)).expect("no fault");
     let Progress::Unbound(fault) = progress else { panic!("a failed bind must be seen") };
-    assert_eq!(stage.to_client(&bytes), "");
+    assert_eq!(stage.sent_to_client(&bytes), "");
     stage.session.detach_failed(&fault, &mut stage.lanes);
-    assert_eq!(stage.to_client(&[]), "E(C08006) Z(I) E(C08006) Z(I) E(C08006)");
+    assert_eq!(stage.sent_to_client(&[]), "E(C08006) Z(I) E(C08006) Z(I) E(C08006)");
     let rest = script_bytes("B(,) S");
     assert_eq!(stage.session.on_idle_client(&rest, &mut stage.lanes).expect("no fault"), (rest.len(), Idle::More));
-    assert_eq!(stage.to_client(&[]), "Z(I)");
+    assert_eq!(stage.sent_to_client(&[]), "Z(I)");
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn a_bound_server_connection_needs_nothing() {
     let mut stage = Stage::attached();
     stage.session.detached();
     stage.lent(|session, backend, core, lanes| session.attach(backend, false, core, lanes));
-    assert_eq!(stage.to_server(&[]), "");
+    assert_eq!(stage.sent_to_server(&[]), "");
 }
 
 #[test]

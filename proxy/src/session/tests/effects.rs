@@ -7,7 +7,7 @@ fn a_setting_is_read_back_and_given_to_the_next_server_connection() {
     let mut stage = Stage::attached();
     stage.client("Q(set work_mem = '1MB')");
     assert_eq!(stage.server("C(SET) Z(I)"), "C(SET) Z(I)");
-    assert_eq!(stage.to_server(&[]), "show(work_mem=)");
+    assert_eq!(stage.sent_to_server(&[]), "show(work_mem=)");
     assert!(!stage.session.may_leave());
     assert_eq!(stage.server("V(1MB) Z(I)"), "");
     assert!(stage.session.may_leave());
@@ -23,10 +23,10 @@ fn nothing_is_read_back_before_the_transaction_is_over() {
     stage.server("C(BEGIN) Z(T)");
     stage.client("P(,set local x.y = 1) B(,) E() S");
     stage.server("1 2 C(SET) Z(T)");
-    assert_eq!(stage.to_server(&[]), "");
+    assert_eq!(stage.sent_to_server(&[]), "");
     stage.client("Q(rollback)");
     stage.server("C(ROLLBACK) Z(I)");
-    assert_eq!(stage.to_server(&[]), "show(x.y=)");
+    assert_eq!(stage.sent_to_server(&[]), "show(x.y=)");
     stage.server("V Z(I)");
     assert_eq!(stage.session.settings.iter().count(), 0);
 }
@@ -39,10 +39,10 @@ fn behind_reset_all_the_context_comes_first() {
     let bytes = script_bytes("Q(reset all) Q(select 1)");
     let (taken, state) = stage.raw_client(&bytes);
     assert_eq!(state, Taken::Held);
-    assert_eq!(stage.to_server(&bytes), "Q(reset all)");
+    assert_eq!(stage.sent_to_server(&bytes), "Q(reset all)");
     stage.server("C(RESET) Z(I)");
     stage.raw_client(&bytes[taken..]);
-    assert_eq!(stage.to_server(&bytes[taken..]), "set(application_name=psql) bind seal seed Q(select 1)");
+    assert_eq!(stage.sent_to_server(&bytes[taken..]), "set(application_name=psql) bind seal seed Q(select 1)");
 }
 
 #[test]

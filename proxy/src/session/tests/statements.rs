@@ -123,5 +123,5 @@ fn after_deallocate_all_nothing_is_taken_for_prepared() {
     stage.lanes.server.clear();
     stage.server("C(DEALLOCATE ALL) Z(I)");
     stage.raw_client(&bytes[taken..]);
-    assert_eq!(stage.to_server(&bytes[taken..]), "P(pgcordon:2|select 1) S");
+    assert_eq!(stage.sent_to_server(&bytes[taken..]), "P(pgcordon:2|select 1) S");
 }

@@ -4,10 +4,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod connect;
 pub mod dev;
 pub mod failure;
+pub mod harden;
+pub mod key;
 pub mod logging;
+pub mod migrate;
+pub mod protect;
 pub mod serve;
+pub mod workspace;
 
 pub use failure::Failure;
 
@@ -26,6 +32,18 @@ enum Command {
     Dev(dev::Args),
     /// The proxy
     Serve(serve::Args),
+    /// Creates or upgrades the `cordon` schema upstream
+    Migrate(migrate::Args),
+    /// Makes tables tenant-safe
+    Protect(protect::ProtectArgs),
+    /// Undoes `protect`
+    Unprotect(protect::UnprotectArgs),
+    /// Closes what one role sees of its siblings
+    Harden(harden::Args),
+    /// Creates, lists, suspends and deletes workspaces
+    Workspace(workspace::Args),
+    /// Creates, lists, rotates and revokes API keys
+    Key(key::Args),
 }
 
 /// Runs the program.
@@ -33,6 +51,12 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Dev(args) => dev::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Migrate(args) => migrate::run(args),
+        Command::Protect(args) => protect::run(args),
+        Command::Unprotect(args) => protect::run_undo(args),
+        Command::Harden(args) => harden::run(args),
+        Command::Workspace(args) => workspace::run(args),
+        Command::Key(args) => key::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

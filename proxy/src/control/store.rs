@@ -35,7 +35,8 @@ pub enum StoreError {
     DuplicateWorkspace(String),
 }
 
-pub(super) fn describe(error: &tokio_postgres::Error) -> String {
+/// An error of Postgres in one line.
+pub fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => format!("{} ({})", db.message(), db.code().code()),
         None => {
@@ -264,6 +265,22 @@ pub async fn keys(client: &Client, workspace: Option<WorkspaceId>) -> Result<Vec
             revoked_at: row.get("revoked_at"),
         })
         .collect())
+}
+
+/// Gives a key another secret.
+///
+/// # Errors
+/// There is none, it was revoked, or Postgres refuses.
+pub async fn rotate_key(client: &Client, secret: &ApiKeySecret) -> Result<(), StoreError> {
+    let key_id = secret.key_id.as_str();
+    let changed = client
+        .execute(
+            "UPDATE cordon.api_key SET verifier = $2 WHERE key_id = $1 AND revoked_at IS NULL",
+            &[&key_id, &secret.verifier],
+        )
+        .await
+        .map_err(missing)?;
+    if changed == 1 { Ok(()) } else { Err(StoreError::UnknownKey(key_id.to_owned())) }
 }
 
 /// Revokes a key, once and for all. Whether it was good until now.

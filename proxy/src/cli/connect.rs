@@ -1,0 +1,87 @@
+//! Connections of commands: to the control data as the proxy has it, or as an administrator.
+
+use std::path::PathBuf;
+
+use tokio_postgres::{Client, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{Failure, serve};
+use crate::config::Settings;
+use crate::control::schema::SchemaError;
+use crate::control::{self, StoreError};
+
+/// Which configuration a command goes by.
+#[derive(Debug, clap::Args)]
+pub(super) struct Configured {
+    /// The configuration file; every key has a default and may come from the environment (PGCORDON_SECTION__KEY)
+    #[arg(long, env = "PGCORDON_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Configured {
+    pub(super) fn settings(&self) -> Result<Settings, Failure> {
+        serve::load(self.config.as_deref())
+    }
+}
+
+/// Runs a command's own work.
+pub(super) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::outside(format!("no runtime: {error}")))?.block_on(work)
+}
+
+/// The control data, as the proxy reaches it.
+pub(super) async fn control(settings: &Settings) -> Result<Client, Failure> {
+    let target = settings.control_target().map_err(|mistake| Failure::usage(mistake.to_string()))?;
+    control::connect(&target).await.map_err(store)
+}
+
+/// Postgres as its administrator.
+pub(super) async fn administrator(settings: &Settings) -> Result<Client, Failure> {
+    let url = settings.upstream.admin_url.expose();
+    if url.is_empty() {
+        return Err(Failure::usage("this needs an administrator's connection, and upstream.admin_url isn't set")
+            .hint("set it in the configuration, or PGCORDON_UPSTREAM__ADMIN_URL=postgres://…"));
+    }
+    // The parser's error may quote the URL, which holds a password.
+    let config: tokio_postgres::Config =
+        url.parse().map_err(|_| Failure::usage("upstream.admin_url doesn't read as a connection URL"))?;
+    let connector = settings.connector().map_err(|mistake| Failure::usage(mistake.to_string()))?;
+    let unreachable = |error: tokio_postgres::Error| {
+        Failure::outside(format!("the administrator's connection: {}", control::store::describe(&error)))
+            .hint("is Postgres running, and is upstream.admin_url right?")
+    };
+    Ok(match connector {
+        Some(connector) => {
+            let tls = MakeRustlsConnect::new((*connector.config()).clone());
+            let (client, connection) = config.connect(tls).await.map_err(unreachable)?;
+            tokio::spawn(connection);
+            client
+        }
+        None => {
+            let (client, connection) = config.connect(NoTls).await.map_err(unreachable)?;
+            tokio::spawn(connection);
+            client
+        }
+    })
+}
+
+/// What went wrong with control data.
+pub(super) fn store(error: StoreError) -> Failure {
+    match &error {
+        StoreError::UnknownWorkspace(_) | StoreError::UnknownKey(_) | StoreError::DuplicateWorkspace(_) => {
+            Failure::not_so(error.to_string())
+        }
+        _ => Failure::outside(error.to_string()),
+    }
+}
+
+/// What went wrong with the schema.
+pub(super) fn schema(error: SchemaError) -> Failure {
+    match &error {
+        SchemaError::Refused(_) => Failure::not_so(error.to_string()),
+        SchemaError::Newer { .. } => Failure::outside(error.to_string())
+            .hint("install the newer pgcordon, or restore the older schema from a backup"),
+        _ => Failure::outside(error.to_string()),
+    }
+}

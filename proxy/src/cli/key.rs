@@ -1,0 +1,214 @@
+//! `pgcordon key`: creates, lists, rotates and revokes API keys. A secret is shown once, when it is made.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::Failure;
+use super::connect::{Configured, control, run as block_on, store as failed};
+use crate::auth::ApiKeySecret;
+use crate::config::Settings;
+use crate::control::store::{self, ListedKey, NewKey};
+use crate::domain::KeyKind;
+
+/// Options of `key`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    configured: Configured,
+    /// Prints JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Creates a key and prints its connection URL, once
+    Create {
+        /// The workspace, by name or id; a system key has none
+        #[arg(long, required_unless_present = "kind", value_name = "W")]
+        workspace: Option<String>,
+        /// workspace or system; application and support keys come with a later version
+        #[arg(long, default_value = "workspace")]
+        kind: KeyKind,
+        /// The upstream role, if not the kind's own
+        #[arg(long, value_name = "R")]
+        role: Option<String>,
+        /// When it expires: 30d, 12h, 45m or 90s from now
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        expires: Option<i64>,
+        /// What people call it
+        #[arg(long, value_name = "N")]
+        name: Option<String>,
+    },
+    /// Lists keys, without any secret
+    List {
+        /// Only those of this workspace
+        #[arg(long, value_name = "W")]
+        workspace: Option<String>,
+    },
+    /// Gives a key a new secret; the old one opens no further session
+    Rotate {
+        /// The key id
+        key_id: String,
+    },
+    /// Revokes a key: its sessions end, everywhere, within a second
+    Revoke {
+        /// The key id
+        key_id: String,
+    },
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// No such workspace or key, Postgres unreachable.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let settings = args.configured.settings()?;
+    block_on(async {
+        match &args.action {
+            Action::Create { workspace, kind, role, expires, name } => {
+                let wanted = Wanted {
+                    workspace: workspace.as_deref(),
+                    kind: *kind,
+                    role: role.as_deref(),
+                    name: name.as_deref(),
+                    expires: *expires,
+                };
+                create(&settings, &wanted, args.json).await
+            }
+            Action::List { workspace } => list(&settings, workspace.as_deref(), args.json).await,
+            Action::Rotate { key_id } => rotate(&settings, key_id, args.json).await,
+            Action::Revoke { key_id } => revoke(&settings, key_id).await,
+        }
+    })
+}
+
+struct Wanted<'a> {
+    workspace: Option<&'a str>,
+    kind: KeyKind,
+    role: Option<&'a str>,
+    name: Option<&'a str>,
+    expires: Option<i64>,
+}
+
+#[allow(clippy::print_stdout, reason = "a command of the CLI")]
+async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Result<(), Failure> {
+    match (wanted.kind, wanted.workspace) {
+        (KeyKind::Application | KeyKind::Support, _) => {
+            return Err(Failure::usage(format!("{} keys come with a later version", wanted.kind))
+                .hint("workspace and system keys are there"));
+        }
+        (KeyKind::Workspace, None) => return Err(Failure::usage("a workspace key needs --workspace")),
+        (KeyKind::System, Some(_)) => {
+            return Err(Failure::usage("a system key has no workspace: leave out --workspace"));
+        }
+        _ => {}
+    }
+    let client = control(settings).await?;
+    let workspace = match wanted.workspace {
+        Some(name) => Some(store::find_workspace(&client, name).await.map_err(failed)?),
+        None => None,
+    };
+    let secret = ApiKeySecret::generate();
+    let new = NewKey {
+        workspace: workspace.as_ref().map(|workspace| workspace.id),
+        kind: wanted.kind,
+        role: wanted.role,
+        name: wanted.name,
+        expires_in: wanted.expires,
+    };
+    let expires_at = store::create_key(&client, &new, &secret).await.map_err(failed)?;
+    let dsn = dsn(settings, &secret);
+    if as_json {
+        let key = json!({
+            "key_id": secret.key_id.as_str(), "secret": secret.secret.as_str(), "dsn": dsn, "kind": wanted.kind.as_str(),
+            "workspace": workspace.map(|workspace| workspace.name), "expires_at": expires_at,
+        });
+        println!("{key}");
+    } else {
+        println!("{dsn}");
+        println!("This is the only time the secret is shown.");
+    }
+    Ok(())
+}
+
+fn dsn(settings: &Settings, secret: &ApiKeySecret) -> String {
+    let database = settings.upstream.databases.first().map_or("", String::as_str);
+    format!("postgres://{}:{}@{}/{database}", secret.key_id, secret.secret.as_str(), settings.server.listen)
+}
+
+#[allow(clippy::print_stdout, reason = "a command of the CLI")]
+async fn list(settings: &Settings, workspace: Option<&str>, as_json: bool) -> Result<(), Failure> {
+    let client = control(settings).await?;
+    let workspace = match workspace {
+        Some(name) => Some(store::find_workspace(&client, name).await.map_err(failed)?.id),
+        None => None,
+    };
+    let keys = store::keys(&client, workspace).await.map_err(failed)?;
+    if as_json {
+        println!("{}", json!(keys));
+        return Ok(());
+    }
+    for ListedKey { key_id, workspace, kind, name, expires_at, revoked_at, .. } in &keys {
+        let state = match (revoked_at, expires_at) {
+            (Some(at), _) => format!("revoked {at}"),
+            (None, Some(at)) => format!("expires {at}"),
+            (None, None) => "good".to_owned(),
+        };
+        println!(
+            "{key_id}  {kind}  {}  {state}  {}",
+            workspace.as_deref().unwrap_or("-"),
+            name.as_deref().unwrap_or("")
+        );
+    }
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "a command of the CLI")]
+async fn rotate(settings: &Settings, key_id: &str, as_json: bool) -> Result<(), Failure> {
+    let client = control(settings).await?;
+    let secret = ApiKeySecret::for_key(crate::domain::KeyId::new(key_id));
+    store::rotate_key(&client, &secret).await.map_err(failed)?;
+    let dsn = dsn(settings, &secret);
+    if as_json {
+        println!("{}", json!({"key_id": key_id, "secret": secret.secret.as_str(), "dsn": dsn}));
+    } else {
+        println!("{dsn}");
+        println!("This is the only time the secret is shown. Sessions that are open stay open.");
+    }
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "a command of the CLI")]
+async fn revoke(settings: &Settings, key_id: &str) -> Result<(), Failure> {
+    let client = control(settings).await?;
+    let was_good = store::revoke_key(&client, key_id).await.map_err(failed)?;
+    println!("{key_id} {}", if was_good { "is revoked" } else { "was revoked already" });
+    Ok(())
+}
+
+/// `30d`, `12h`, `45m`, `90s`.
+fn seconds(text: &str) -> Result<i64, String> {
+    let units = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
+    let parsed = units.iter().find_map(|(unit, seconds)| {
+        let number: i64 = text.strip_suffix(*unit)?.parse().ok()?;
+        number.checked_mul(*seconds).filter(|seconds| *seconds > 0)
+    });
+    parsed.ok_or_else(|| "expected a number and a unit: 30d, 12h, 45m or 90s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_days_hours_minutes_and_seconds() {
+        assert_eq!(seconds("30d"), Ok(2_592_000));
+        assert_eq!(seconds("90s"), Ok(90));
+        for wrong in ["", "d", "-1d", "0h", "1w", "30", "99999999999999999999d", "9223372036854775807d"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

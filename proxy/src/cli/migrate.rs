@@ -1,0 +1,33 @@
+//! `pgcordon migrate`: creates or upgrades the schema `cordon`.
+
+use super::Failure;
+use super::connect::{Configured, administrator, run as block_on, schema};
+use crate::control::schema::migrate;
+
+/// Options of `migrate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    configured: Configured,
+}
+
+/// Migrates.
+///
+/// # Errors
+/// Postgres unreachable, or a schema that a newer program made.
+#[allow(clippy::print_stdout, reason = "a command of the CLI")]
+pub fn run(args: Args) -> Result<(), Failure> {
+    let settings = args.configured.settings()?;
+    block_on(async {
+        let mut client = administrator(&settings).await?;
+        let done =
+            migrate::migrate(&mut client, &settings.upstream.roles, &settings.context_names()).await.map_err(schema)?;
+        if done.applied.is_empty() {
+            println!("the schema cordon is at version {}: nothing to do", done.version);
+        }
+        for name in &done.applied {
+            println!("applied {name}");
+        }
+        Ok(())
+    })
+}

@@ -14,7 +14,7 @@ use crate::control::{self, StoreError};
 #[derive(Debug, clap::Args)]
 pub(super) struct Configured {
     /// The configuration file; every key has a default and may come from the environment (PGCORDON_SECTION__KEY)
-    #[arg(long, env = "PGCORDON_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "PGCORDON_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
 

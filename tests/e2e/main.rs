@@ -1,1 +1,15 @@
 //! End-to-end tests, a file per concern.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod bad_input;
+mod cancelling;
+mod connecting;
+mod differential;
+mod disconnecting;
+mod drivers;
+mod handover;
+mod isolation;
+mod keys;
+mod pooling;
+mod prepared;
+mod upstream_lost;

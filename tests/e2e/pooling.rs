@@ -1,0 +1,104 @@
+//! More clients than connections: turns, time limits, and what stays with a client.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use pgcordon_tests::dev::Dev;
+use pgcordon_tests::wire::Wire;
+
+#[test]
+fn whoever_waits_too_long_is_told_and_may_ask_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("short.toml");
+    std::fs::write(&config, "[pool]\nwait_timeout_ms = 200\n").unwrap();
+    let dev = Dev::start(&["--pool-size", "1", "--config", config.to_str().unwrap()]);
+    let (mut holder, mut waiter) = (Wire::open(dev.acme()), Wire::open(dev.globex()));
+    assert_eq!(holder.query("begin"), "C(BEGIN) Z(T)");
+    assert_eq!(waiter.query("select 1"), "E(53300) Z(I)");
+    assert_eq!(holder.query("commit"), "C(COMMIT) Z(I)");
+    assert_eq!(waiter.query("select 1"), "T D(1) C(SELECT 1) Z(I)");
+}
+
+#[test]
+fn a_busy_workspace_leaves_turns_to_another() {
+    let dev = Dev::shared(1);
+    let stop = Arc::new(AtomicBool::new(false));
+    let many = Arc::new(AtomicUsize::new(0));
+    let crowd: Vec<_> = (0..20)
+        .map(|_| {
+            let (mut wire, stop, many) = (Wire::open(dev.acme()), stop.clone(), many.clone());
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    wire.query("select pg_sleep(0.001)");
+                    many.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let mut one = Wire::open(dev.globex());
+    for _ in 0..30 {
+        assert_eq!(one.query("select 1"), "T D(1) C(SELECT 1) Z(I)");
+    }
+    let theirs = many.load(Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
+    crowd.into_iter().for_each(|each| each.join().unwrap());
+    // In turns of a few milliseconds, 30 turns of one are at most some hundreds of short statements of the others.
+    assert!(theirs < 600, "the crowd had {theirs} turns for 30 of the other");
+}
+
+#[test]
+fn a_setting_is_its_clients_own_and_stays_with_it() {
+    let dev = Dev::shared(1);
+    let (mut one, mut two) = (Wire::open(dev.acme()), Wire::open_with(dev.acme(), &[("application_name", "two")]));
+    one.query("set work_mem = '7MB'");
+    one.query("begin; set search_path = pg_catalog; commit");
+    one.query("begin; set lock_timeout = 5; rollback");
+    assert_eq!(two.value("show work_mem"), "4MB");
+    assert_eq!(two.value("show search_path"), "\"$user\", public");
+    assert_eq!(two.value("show application_name"), "two");
+    for _ in 0..2 {
+        assert_eq!(one.value("show work_mem"), "7MB");
+        assert_eq!(one.value("show search_path"), "pg_catalog");
+        assert_eq!(one.value("show lock_timeout"), "0");
+        assert_eq!(one.value("show application_name"), "");
+        assert_eq!(two.value("show work_mem"), "4MB");
+    }
+    assert_eq!(one.query("reset all"), "C(RESET) Z(I)");
+    assert_eq!(one.value("show work_mem"), "4MB");
+    assert_eq!(one.value("select count(*) > 0 from \"Segment\""), "t", "the workspace isn't lost with the settings");
+}
+
+#[test]
+fn a_client_that_was_pinned_gives_its_connection_back_clean() {
+    let dev = Dev::shared(1);
+    {
+        let mut pinned = Wire::open(dev.acme());
+        pinned.query("prepare p as select 1");
+        pinned.query("select pg_advisory_lock(4711)");
+        assert_eq!(pinned.query("execute p"), "T D(1) C(SELECT 1) Z(I)");
+        pinned.hang_up();
+    }
+    let mut next = Wire::open(dev.acme());
+    assert_eq!(next.query("execute p"), "E(26000) Z(I)");
+    assert_eq!(dev.admin().value("select count(*) from pg_locks where locktype = 'advisory' and objid = 4711"), "0");
+}
+
+#[test]
+fn two_connections_of_one_request_dont_deadlock() {
+    let dev = Dev::shared(2);
+    let (mut first, mut second) = (Wire::open(dev.acme()), Wire::open(dev.acme()));
+    assert_eq!(first.query("begin"), "C(BEGIN) Z(T)");
+    assert_eq!(second.query("select 1"), "T D(1) C(SELECT 1) Z(I)");
+    assert_eq!(first.query("commit"), "C(COMMIT) Z(I)");
+}
+
+#[test]
+fn an_idle_client_holds_no_connection() {
+    let dev = Dev::shared(1);
+    let idle: Vec<Wire> = (0..50).map(|_| Wire::open(dev.acme())).collect();
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(Wire::open(dev.globex()).value("select 1"), "1");
+    drop(idle);
+}

@@ -1,0 +1,106 @@
+//! A running `pgcordon dev`, shared by the tests of one binary that want the same one at the same time.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::wire::{Url, Wire};
+
+/// A proxy with a Postgres of its own, and what it printed.
+pub struct Dev {
+    child: Child,
+    report: Value,
+}
+
+static SHARED: Mutex<Option<HashMap<usize, Weak<Dev>>>> = Mutex::new(None);
+
+impl Dev {
+    /// The one with this pool size that is running at this moment, or a new one.
+    pub fn shared(pool_size: usize) -> Arc<Self> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = shared.get_or_insert_default();
+        if let Some(running) = known.get(&pool_size).and_then(Weak::upgrade) {
+            return running;
+        }
+        let fresh = Arc::new(Self::start(&["--pool-size", &pool_size.to_string()]));
+        known.insert(pool_size, Arc::downgrade(&fresh));
+        fresh
+    }
+
+    /// A new one, with further options.
+    pub fn start(options: &[&str]) -> Self {
+        let mut child = Command::new(binary())
+            .args(["dev", "--json", "--port", "0", "--http-port", "0"])
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("pgcordon is built");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).expect("a report");
+        let report = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        Self { child, report }
+    }
+
+    /// A value of the report, by path.
+    pub fn text(&self, path: &str) -> &str {
+        self.report.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("{path} in {}", self.report))
+    }
+
+    /// acme's URL.
+    pub fn acme(&self) -> &str {
+        self.text("/workspaces/0/dsn")
+    }
+
+    /// globex' URL.
+    pub fn globex(&self) -> &str {
+        self.text("/workspaces/1/dsn")
+    }
+
+    /// The system key's URL.
+    pub fn system(&self) -> &str {
+        self.text("/system/dsn")
+    }
+
+    /// The real Postgres, as its superuser.
+    pub fn admin(&self) -> Wire {
+        Wire::open(self.text("/upstream/admin_dsn"))
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> (String, u16) {
+        let url = Url::parse(self.acme());
+        (url.host, url.port)
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// The program: where `PGCORDON_BIN` says, else beside the test's own executable.
+pub fn binary() -> PathBuf {
+    std::env::var_os("PGCORDON_BIN").map_or_else(
+        || {
+            let test = std::env::current_exe().expect("an executable");
+            test.ancestors().nth(2).expect("target/PROFILE/deps").join("pgcordon")
+        },
+        PathBuf::from,
+    )
+}

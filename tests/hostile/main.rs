@@ -1,1 +1,9 @@
-//! The attack corpus, a file per family.
+//! A tenant with a valid key of its own that wants what isn't its own. Every attack runs on one shared server connection
+//! and on many; whatever it does, not a byte of the other tenant's may come back, and nothing of the other's may change.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod context;
+mod privilege;
+mod protocol;
+mod residue;
+mod stage;

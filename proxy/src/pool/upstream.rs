@@ -70,13 +70,25 @@ impl Upstream {
     /// Makes a server connection for `role` in `database` within the connect timeout, on the runtime of the caller. A
     /// connection whose role was given settings that nobody approved is closed, with a critical log entry.
     pub async fn connect(&self, database: &str, role: &str) -> Result<ServerConnection, Fault> {
-        match timeout(self.target.connect_timeout, self.connect_in_time(database, role)).await {
+        match timeout(self.target.connect_timeout, self.connect_repairing(database, role)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(unreachable(format!(
                 "{} did not answer within {} ms",
                 self.target.address,
                 self.target.connect_timeout.as_millis()
             ))),
+        }
+    }
+
+    /// Settings that a role gave itself are taken back when they are found, and the next connection starts without them;
+    /// so nobody is refused for what one tenant did, unless it does it again and again.
+    async fn connect_repairing(&self, database: &str, role: &str) -> Result<ServerConnection, Fault> {
+        let first = self.connect_in_time(database, role).await;
+        match &first {
+            Err(fault) if self.target.repair_role_settings && inspect::is_unfit(fault) => {
+                self.connect_in_time(database, role).await
+            }
+            _ => first,
         }
     }
 

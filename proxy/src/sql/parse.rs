@@ -19,7 +19,10 @@ pub fn facts(text: &[u8]) -> Facts {
     for statement in &statements {
         of_statement(statement, statements.len() == 1, &mut facts);
     }
-    of_words(text.as_bytes(), &mut facts);
+    // A setting may name the schema of temporary objects without making any.
+    if !statements.iter().all(|statement| matches!(statement, Inner::VariableSetStmt(_) | Inner::TransactionStmt(_))) {
+        of_words(text.as_bytes(), &mut facts);
+    }
     of_set_config(text.as_bytes(), &parsed, &mut facts);
     facts
 }

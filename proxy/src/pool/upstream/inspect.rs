@@ -27,6 +27,9 @@ UNION ALL SELECT 'effective', g.name, g.setting FROM pg_catalog.pg_settings AS g
   WHERE g.source OPERATOR(pg_catalog.=) 'user'::pg_catalog.text
     OR g.source OPERATOR(pg_catalog.=) 'database user'::pg_catalog.text";
 
+/// What a client reads when the settings of the upstream role are not the approved ones.
+const UNFIT: &str = "no safe connection to the database server can be made";
+
 /// Asks, and returns the database's clock minus ours, in seconds.
 pub(super) async fn inspect(
     frames: &mut Frames<'_>,
@@ -91,9 +94,14 @@ fn unfit(database: &str, role: &str, what: &str) -> Fault {
         role,
         "the upstream role's settings are not the approved ones, the server connection is closed: {what}"
     );
-    Fault::new(Origin::Upstream, SqlState::CANNOT_CONNECT_NOW, "no safe connection to the database server can be made")
+    Fault::new(Origin::Upstream, SqlState::CANNOT_CONNECT_NOW, UNFIT)
         .hint("The operator finds the cause in pgcordon's log.")
         .log(format!("role {role:?} has settings that upstream.approved_role_settings does not list: {what}"))
+}
+
+/// Whether a connection was refused for the settings of its role.
+pub(super) fn is_unfit(fault: &Fault) -> bool {
+    fault.message == UNFIT
 }
 
 /// A DataRow of three texts.

@@ -1,0 +1,132 @@
+//! Lies to the proxy itself: half messages, messages in the wrong place, others' cancel keys.
+
+use pgcordon_tests::wire::{
+    Wire, bind, cancel, close, describe, execute, extended, flush, frame, function_call, parse, query, sync,
+};
+
+use crate::stage::on_one_and_on_many;
+
+const ALL: &str = "select * from \"Secret\"";
+
+/// Conversations that break the rules, each in its own way. None is read to its end by anybody who believes them.
+fn lies() -> Vec<Vec<u8>> {
+    let s = |parts: &[Vec<u8>]| parts.concat();
+    vec![
+        s(&[bind("", "", &[]), execute("", 0), sync(), query(ALL)]),
+        s(&[execute("", 0), execute("", 0), flush(), flush(), query(ALL)]),
+        s(&[parse("", ALL), query("rollback"), bind("", "", &[]), execute("", 0), sync()]),
+        s(&[query("copy \"Secret\" (name, value) from stdin"), query(ALL), sync(), frame(b'c', b""), query(ALL)]),
+        s(&[
+            query("copy \"Secret\" (name, value) from stdin"),
+            function_call(2078, &["app.workspace_id", "", "f"]),
+            frame(b'f', b"no\0"),
+            query(ALL),
+        ]),
+        s(&[
+            extended("copy \"Secret\" (name, value) from stdin", &[]),
+            frame(b'd', b"x\ty\n"),
+            extended(ALL, &[]),
+            frame(b'f', b"no\0"),
+            sync(),
+        ]),
+        s(&[frame(b'd', &[b'x'; 70_000]), frame(b'c', b""), query(ALL)]),
+        s(&[
+            parse("a", ALL),
+            parse("a", ALL),
+            sync(),
+            close(b'S', "a"),
+            close(b'S', "a"),
+            describe(b'S', "a"),
+            sync(),
+            query(ALL),
+        ]),
+        s(&[parse("", "discard all"), bind("", "", &[]), execute("", 0), extended(ALL, &[])]),
+        s(&[
+            parse("", "reset all"),
+            bind("", "", &[]),
+            execute("", 0),
+            parse("", ALL),
+            bind("", "", &[]),
+            execute("", 0),
+            sync(),
+        ]),
+        s(&[query("begin"), query("discard all"), query(ALL), query("rollback"), query(ALL)]),
+        s(&[query("deallocate all"), bind("", "pgcordon:1", &[]), execute("", 0), sync()]),
+        s(&[query("prepare x as select 1"), query("deallocate x"), extended("deallocate all", &[]), query(ALL)]),
+        s(&[query("select 1\0; select 2"), frame(b'Q', b"no terminator"), frame(b'Q', b""), query(ALL)]),
+        s(&[query("set client_encoding = 'SJIS'"), query("select '\u{fc}'"), query(ALL)]),
+        s(&[query("set statement_timeout = 1"), query("select pg_sleep(1)"), query(ALL)]),
+        s(&[query("listen x"), query("notify x"), query(ALL)]),
+        s(&[sync(), sync(), flush(), sync(), frame(b'X', b"")]),
+        s(&[parse("", ALL), frame(b'B', b"\0\0\xff\xff"), execute("", 0), sync(), query(ALL)]),
+        s(&[frame(b'P', b"\0select 1\0\xff\xff"), sync(), frame(b'F', b""), query(ALL)]),
+    ]
+}
+
+#[test]
+fn lies_about_the_protocol_show_nothing_and_leave_the_pool_whole() {
+    on_one_and_on_many(|stage| {
+        for (number, lie) in lies().into_iter().enumerate() {
+            stage.attacker.send(&lie);
+            // A last word that is answered whatever came before, or the end.
+            stage.attacker.send(&[sync(), query("select 'the end'")].concat());
+            eprintln!("lie {number}");
+            let mut said = String::new();
+            while !said.contains("D(the end)") && !said.ends_with("EOF") && !said.contains("E(08P01) EOF") {
+                said = stage.attacker.cycles(1);
+                eprintln!("  {said}");
+            }
+            // Its session may hold the only connection: it is the end of it that must leave nothing.
+            stage.attacker.hang_up();
+            assert_eq!(stage.victim().query("select 1"), "T D(1) C(SELECT 1) Z(I)", "after lie {number}");
+            stage.renew();
+        }
+    });
+}
+
+#[test]
+fn lies_that_break_off_leave_the_pool_whole() {
+    on_one_and_on_many(|stage| {
+        for (number, lie) in lies().into_iter().enumerate() {
+            for cut in [lie.len() / 3, lie.len() / 2, lie.len() - 1] {
+                let mut wire = Wire::open(stage.dev.acme());
+                wire.send(&lie[..cut]);
+                wire.hang_up();
+            }
+            assert_eq!(stage.victim().query("select 1"), "T D(1) C(SELECT 1) Z(I)", "after lie {number}");
+        }
+    });
+}
+
+#[test]
+fn nobody_cancels_what_isnt_his() {
+    on_one_and_on_many(|stage| {
+        let (host, port) = stage.dev.address();
+        let (pid, _) = stage.attacker.key;
+        stage.victim().send(&query("select pg_sleep(1), 'unharmed'"));
+        for guess in 0..200_u32 {
+            let mut wire = Wire::raw((&host, port));
+            let near = pid.wrapping_add(i32::try_from(guess % 20).unwrap() - 10);
+            wire.send(&cancel(near, &guess.wrapping_mul(2_654_435_761).to_be_bytes()));
+        }
+        // The pid of the server process is no key either.
+        assert_eq!(stage.victim().cycles(1), "T D(|unharmed) C(SELECT 1) Z(I)");
+    });
+}
+
+#[test]
+fn a_tenant_that_wants_everything_leaves_others_their_turn() {
+    on_one_and_on_many(|stage| {
+        let greedy: Vec<Wire> = (0..40)
+            .map(|_| {
+                let mut wire = Wire::open(stage.dev.acme());
+                wire.send(&[query("select pg_sleep(0.05)"), query("select pg_sleep(0.05)")].concat());
+                wire
+            })
+            .collect();
+        for _ in 0..5 {
+            assert_eq!(stage.victim().query("select 1"), "T D(1) C(SELECT 1) Z(I)");
+        }
+        drop(greedy);
+    });
+}

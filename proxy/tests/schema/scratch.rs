@@ -28,8 +28,8 @@ struct Scratch {
 }
 
 static SHARED: Mutex<Weak<Scratch>> = Mutex::new(Weak::new());
-/// Roles belong to the whole server, so databases are made one after the other.
-static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// Roles belong to the whole server, so databases are made, and roles changed, one after the other.
+pub(crate) static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Scratch {
     fn shared() -> Arc<Self> {
@@ -91,7 +91,6 @@ impl Database {
         admin.batch_execute(DEMO).await.unwrap();
         database.protect("note", &Options::default()).await;
         database.protect("comment", &Options { via: Some("note_id".to_owned()), ..Options::default() }).await;
-        admin.batch_execute("grant create, temporary on database postgres to public").await.unwrap();
         database
     }
 

@@ -127,12 +127,19 @@ async fn nothing_that_a_user_may_shadow_or_set_prints_the_key() {
         let said = database.psql(APPLICATION, &script.replace("1.00", seal));
         for secret in keys.split(' ') {
             assert!(!said.contains(secret), "the key leaks: {said}");
+            assert!(!said.contains(&as_in_a_plan(secret)), "the key leaks into a plan: {said}");
         }
         assert!(!said.contains("told "), "a shadow was called: {said}");
         last = said;
     }
     assert!(last.contains("the workspace context is forged or has expired"), "{last}");
-    assert!(last.contains("signing_key") && last.contains("PLANNEDSTMT"), "the server isn't talkative: {last}");
+    assert!(last.contains("inner_pad") && last.contains("PLANNEDSTMT"), "the server isn't talkative: {last}");
+}
+
+/// The first bytes as `debug_print_plan` shows them: signed, in decimal.
+fn as_in_a_plan(hex: &str) -> String {
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap().cast_signed().to_string();
+    (0..16).step_by(2).map(byte).collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::test]

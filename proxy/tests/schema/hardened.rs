@@ -3,7 +3,7 @@
 use pgcordon::control::RoleNames;
 use pgcordon::control::schema::harden::{self, Allow};
 
-use crate::scratch::{A, Database, refusal, text};
+use crate::scratch::{A, B, Database, refusal, text};
 
 #[tokio::test]
 async fn nothing_of_the_siblings_is_seen_or_touched() {
@@ -126,4 +126,39 @@ async fn the_owners_migrations_go_on_working() {
     let client = database.bound(A).await;
     client.batch_execute("insert into note (body) values ('x')").await.unwrap();
     assert_eq!(text(&client, "select count(*) from note").await, "1");
+}
+
+#[tokio::test]
+async fn statistics_of_protected_tables_are_hidden() {
+    let database = Database::hardened().await;
+    let admin = database.admin().await;
+    let rows = format!(
+        "insert into note (workspace_id, body) select '{B}', 'of B' from generate_series(1, 1000); analyze note"
+    );
+    admin.batch_execute(&rows).await.unwrap();
+    let client = database.bound(A).await;
+    assert_eq!(text(&client, "select count(*) from pg_stats where tablename = 'note'").await, "0");
+    assert_eq!(text(&client, "select count(*) from pg_stats_ext_exprs").await, "0");
+}
+
+/// No privilege takes these away: they are the statement guard's, and the timeouts'.
+#[tokio::test]
+async fn what_hardening_leaves_open() {
+    let database = Database::hardened().await;
+    let admin = database.admin().await;
+    let rows = format!(
+        "insert into note (workspace_id, body) select '{B}', 'of B' from generate_series(1, 1000); analyze note"
+    );
+    admin.batch_execute(&rows).await.unwrap();
+    let client = database.bound(A).await;
+    for sql in [
+        "listen cordon_control; notify cordon_control",
+        "begin; lock table note in access exclusive mode; rollback",
+        "select pg_try_advisory_lock(1)",
+    ] {
+        assert_eq!(refusal(&client, sql).await, "", "{sql}");
+    }
+    // The planner's estimates come from everybody's rows: EXPLAIN tells which values are common among the others.
+    assert!(text(&client, "explain select from note where body = 'of B'").await.contains("rows=1000 "));
+    assert!(text(&client, "explain select from note where body = 'nobody'").await.contains("rows=1 "));
 }

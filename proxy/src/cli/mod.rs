@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod check;
 mod connect;
 pub mod dev;
 pub mod failure;
@@ -40,6 +41,8 @@ enum Command {
     Unprotect(protect::UnprotectArgs),
     /// Closes what one role sees of its siblings
     Harden(harden::Args),
+    /// Reports every hole in the isolation, worst first
+    Check(check::Args),
     /// Creates, lists, suspends and deletes workspaces
     Workspace(workspace::Args),
     /// Creates, lists, rotates and revokes API keys
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Protect(args) => protect::run(args),
         Command::Unprotect(args) => protect::run_undo(args),
         Command::Harden(args) => harden::run(args),
+        Command::Check(args) => check::run(args),
         Command::Workspace(args) => workspace::run(args),
         Command::Key(args) => key::run(args),
     };

@@ -110,17 +110,27 @@ async fn statements(client: &Client, roles: &RoleNames, allow: &[Allow]) -> Resu
     Ok(all)
 }
 
-/// Those that PUBLIC or anybody beside the superuser may still execute, with their argument types.
+/// Those that PUBLIC may still execute, with their argument types.
 async fn functions(client: &Client, which: &str) -> Result<Vec<String>, SchemaError> {
+    executable(client, which, &["public"]).await
+}
+
+/// What of the siblings' functions these roles may still call.
+pub(super) async fn callable(client: &Client, roles: &[&str]) -> Result<Vec<String>, SchemaError> {
+    executable(client, FUNCTIONS, roles).await
+}
+
+async fn executable(client: &Client, which: &str, roles: &[&str]) -> Result<Vec<String>, SchemaError> {
     let rows = client
         .query(
             &format!(
                 "SELECT pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)) \
                  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
                  WHERE ({which}) AND (n.nspname = 'pg_catalog' OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')) \
-                   AND p.prokind = 'f' AND pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE') ORDER BY 1"
+                   AND p.prokind = 'f' AND EXISTS (SELECT FROM pg_catalog.unnest($1::text[]) AS role (name) \
+                       WHERE pg_catalog.has_function_privilege(role.name, p.oid, 'EXECUTE')) ORDER BY 1"
             ),
-            &[],
+            &[&roles],
         )
         .await
         .map_err(SchemaError::at("the functions of the catalog"))?;

@@ -34,10 +34,12 @@ pub struct Migrated {
 /// A schema that a newer program made, or whatever Postgres refuses.
 pub async fn migrate(client: &mut Client, roles: &RoleNames, names: &ContextNames) -> Result<Migrated, SchemaError> {
     let at = SchemaError::at;
-    client
-        .execute("SELECT pg_catalog.pg_advisory_lock($1)", &[&LOCK])
-        .await
-        .map_err(at("the lock of the migration"))?;
+    // Anybody may take an advisory lock, a tenant too: a migration says so instead of waiting for good.
+    client.batch_execute("SET lock_timeout = '5s'").await.map_err(at("the lock of the migration"))?;
+    client.execute("SELECT pg_catalog.pg_advisory_lock($1)", &[&LOCK]).await.map_err(at(
+        "another migration runs, or a session holds its advisory lock (pg_locks: locktype 'advisory', objid 1919184750)",
+    ))?;
+    client.batch_execute("RESET lock_timeout").await.map_err(at("the lock of the migration"))?;
     let done = locked(client, roles, names).await;
     let _ = client.batch_execute("RESET ROLE").await;
     client

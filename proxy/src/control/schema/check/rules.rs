@@ -1,0 +1,222 @@
+//! What is looked for. Each rule is a query over the catalogs whose rows are findings: severity, object, what, fix.
+
+/// A rule.
+pub(super) struct Rule {
+    /// The stable name of its findings.
+    pub(super) id: &'static str,
+    /// Follows [`WHO`].
+    pub(super) sql: &'static str,
+}
+
+/// What all rules speak of. `tenant` are the roles that tenants' statements run as; `reached` are the application's
+/// tables with what tenants may do to them; `walled` are those with a policy that nothing can open.
+pub(super) const WHO: &str = r#"
+WITH who (owner, application, read_only, system, cordon, control) AS (
+    VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::text)),
+tenant AS (SELECT r.* FROM pg_roles r, who WHERE r.rolname IN (who.application, who.read_only)),
+space AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'cordon')),
+relation AS (
+    SELECT c.*, s.nspname, format('%I.%I', s.nspname, c.relname) AS name,
+        (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.atttypid = 'uuid'::regtype AND NOT a.attisdropped
+            AND a.attname IN ('workspace_id', 'workspaceId') ORDER BY 1 LIMIT 1) AS workspace_column,
+        EXISTS (SELECT FROM tenant t WHERE has_schema_privilege(t.oid, s.oid, 'USAGE')
+            AND (has_any_column_privilege(t.oid, c.oid, 'SELECT') OR has_any_column_privilege(t.oid, c.oid, 'INSERT')
+                OR has_any_column_privilege(t.oid, c.oid, 'UPDATE') OR has_table_privilege(t.oid, c.oid, 'DELETE'))) AS is_reached,
+        EXISTS (SELECT FROM tenant t WHERE has_any_column_privilege(t.oid, c.oid, 'INSERT')
+            OR has_any_column_privilege(t.oid, c.oid, 'UPDATE') OR has_table_privilege(t.oid, c.oid, 'DELETE')) AS is_written
+    FROM pg_class c JOIN space s ON s.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')),
+app_table AS (SELECT * FROM relation WHERE relkind IN ('r', 'p')),
+wall AS (
+    SELECT p.polrelid FROM pg_policy p
+    WHERE NOT p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}'
+        AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid)) = pg_get_expr(p.polqual, p.polrelid)
+        AND (pg_get_expr(p.polqual, p.polrelid) ~ '^\([^()]+ = \( SELECT cordon\.workspace_id\(\) AS workspace_id\)\)$'
+            OR p.polname = 'pgcordon_workspace' AND pg_get_expr(p.polqual, p.polrelid) ~ '^\(EXISTS \( SELECT\s+FROM \S+ parent\s+WHERE \(parent\.[^()]+ = [^()]+\)\)\)$')),
+bypass AS (SELECT oid, rolname FROM pg_roles WHERE rolsuper OR rolbypassrls)
+"#;
+
+/// The rules.
+pub(super) const ALL: &[Rule] = &[
+    Rule {
+        id: "table-without-policy",
+        sql: "SELECT CASE WHEN is_reached THEN 'critical' ELSE 'info' END, name,
+                'has the workspace column ' || quote_ident(workspace_column) || ' and no row-level security'
+                    || CASE WHEN is_reached THEN '' ELSE ', but tenants may not use it' END,
+                'pgcordon protect ' || name
+            FROM app_table WHERE workspace_column IS NOT NULL AND NOT relrowsecurity AND (is_reached OR NOT relispartition)",
+    },
+    Rule {
+        id: "policy-not-enabled",
+        sql: "SELECT 'critical', name, 'has policies, but row-level security is off', 'ALTER TABLE ' || name || ' ENABLE ROW LEVEL SECURITY'
+            FROM app_table t WHERE workspace_column IS NULL AND NOT relrowsecurity AND is_reached
+                AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = t.oid)",
+    },
+    Rule {
+        id: "no-sealed-policy",
+        sql: "SELECT 'critical', name, 'no restrictive policy for all commands and roles holds its rows to cordon.workspace_id(): what a tenant can set, or another policy, opens it',
+                'pgcordon protect ' || name
+            FROM app_table t WHERE relrowsecurity AND is_reached AND t.oid NOT IN (SELECT polrelid FROM wall)",
+    },
+    Rule {
+        id: "rls-not-forced",
+        sql: "SELECT 'high', name, 'its owner passes by its policies, and so do the owner''s views and SECURITY DEFINER functions',
+                'ALTER TABLE ' || name || ' FORCE ROW LEVEL SECURITY'
+            FROM app_table WHERE relrowsecurity AND NOT relforcerowsecurity",
+    },
+    Rule {
+        id: "shared-table-written",
+        sql: "SELECT 'high', name, 'has no workspace column, and tenants may change it: each sees what the others write',
+                'REVOKE INSERT, UPDATE, DELETE ON ' || name || ' FROM PUBLIC, ' || (SELECT string_agg(quote_ident(rolname), ', ') FROM tenant)
+            FROM app_table t WHERE workspace_column IS NULL AND NOT relrowsecurity AND is_written AND is_reached
+                AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = t.oid)",
+    },
+    Rule {
+        id: "truncate-granted",
+        sql: "SELECT 'critical', r.name, 'the role ' || t.rolname || ' may TRUNCATE it, which asks no policy',
+                'REVOKE TRUNCATE ON ' || r.name || ' FROM PUBLIC, ' || quote_ident(t.rolname)
+            FROM app_table r, tenant t WHERE has_table_privilege(t.oid, r.oid, 'TRUNCATE')",
+    },
+    Rule {
+        id: "trigger-granted",
+        sql: "SELECT 'high', r.name, 'the role ' || t.rolname || ' may put triggers on it or refer to it, and so see other workspaces'' rows',
+                'REVOKE TRIGGER, REFERENCES ON ' || r.name || ' FROM PUBLIC, ' || quote_ident(t.rolname)
+            FROM app_table r, tenant t WHERE has_table_privilege(t.oid, r.oid, 'TRIGGER') OR has_any_column_privilege(t.oid, r.oid, 'REFERENCES')",
+    },
+    Rule {
+        id: "role-owns",
+        sql: "SELECT CASE WHEN r.rolname = who.system THEN 'high' ELSE 'critical' END, quote_ident(r.rolname),
+                'owns ' || count(*) || ' objects, ' || min(pg_describe_object(d.classid, d.objid, d.objsubid)) || ' among them',
+                'REASSIGN OWNED BY ' || quote_ident(r.rolname) || ' TO ' || quote_ident(who.owner)
+            FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 'pg_authid'::regclass AND r.oid = d.refobjid, who
+            WHERE d.deptype = 'o' AND d.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+                AND r.rolname IN (who.application, who.read_only, who.system)
+            GROUP BY r.rolname, who.system, who.owner",
+    },
+    Rule {
+        id: "role-powerful",
+        sql: "SELECT 'critical', quote_ident(r.rolname), 'is a superuser, passes by row-level security, or makes roles, databases or replicas',
+                'ALTER ROLE ' || quote_ident(r.rolname) || ' NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB NOREPLICATION'
+            FROM pg_roles r, who WHERE r.rolname IN (who.application, who.read_only, who.owner, who.cordon, who.control)
+                AND (r.rolsuper OR r.rolbypassrls OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication)",
+    },
+    Rule {
+        id: "role-member",
+        sql: "SELECT 'critical', quote_ident(r.rolname), 'is a member of ' || g.rolname || ', and may act as it',
+                'REVOKE ' || quote_ident(g.rolname) || ' FROM ' || quote_ident(r.rolname)
+            FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member JOIN pg_roles g ON g.oid = m.roleid, who
+            WHERE r.rolname IN (who.application, who.read_only, who.owner, who.cordon)",
+    },
+    Rule {
+        id: "role-settings",
+        sql: "SELECT 'high', quote_ident(r.rolname), 'has settings of its own: ' || array_to_string(s.setconfig, ', ') || '. Whoever runs as it may have put them there',
+                'ALTER ROLE ' || quote_ident(r.rolname) || coalesce(' IN DATABASE ' || quote_ident(d.datname), '') || ' RESET ALL'
+            FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase, who
+            WHERE r.rolname IN (who.application, who.read_only, who.system)",
+    },
+    Rule {
+        id: "view-of-its-owner",
+        sql: "SELECT CASE WHEN relowner IN (SELECT oid FROM bypass) THEN 'critical' ELSE 'low' END, name,
+                'tenants read it with the rights of ' || pg_get_userbyid(relowner)
+                    || CASE WHEN relowner IN (SELECT oid FROM bypass) THEN ', who sees every workspace' ELSE '' END,
+                'ALTER VIEW ' || name || ' SET (security_invoker = true)'
+            FROM relation WHERE relkind = 'v' AND is_reached
+                AND NOT coalesce(reloptions::text ~* 'security_invoker=(true|on|yes|1)', false)",
+    },
+    Rule {
+        id: "rows-beside-policies",
+        sql: "SELECT 'critical', name, CASE relkind WHEN 'm' THEN 'a materialized view keeps rows of every workspace, and has no policies' ELSE 'a foreign table has no policies here' END,
+                'REVOKE ALL ON ' || name || ' FROM PUBLIC, ' || (SELECT string_agg(quote_ident(rolname), ', ') FROM tenant)
+            FROM relation WHERE relkind IN ('m', 'f') AND is_reached",
+    },
+    Rule {
+        id: "security-definer",
+        sql: "SELECT CASE WHEN p.proowner IN (SELECT oid FROM bypass) THEN 'critical' WHEN NOT coalesce(p.proconfig::text ~ 'search_path=', false) THEN 'high' ELSE 'info' END,
+                p.oid::regprocedure::text,
+                'tenants run it with the rights of ' || pg_get_userbyid(p.proowner)
+                    || CASE WHEN p.proowner IN (SELECT oid FROM bypass) THEN ', who sees every workspace' WHEN NOT coalesce(p.proconfig::text ~ 'search_path=', false) THEN ', and it looks names up where they say' ELSE '' END,
+                'REVOKE EXECUTE ON FUNCTION ' || p.oid::regprocedure || ' FROM PUBLIC, ' || (SELECT string_agg(quote_ident(rolname), ', ') FROM tenant)
+            FROM pg_proc p JOIN space s ON s.oid = p.pronamespace WHERE p.prosecdef
+                AND EXISTS (SELECT FROM tenant t WHERE has_function_privilege(t.oid, p.oid, 'EXECUTE') AND has_schema_privilege(t.oid, s.oid, 'USAGE'))",
+    },
+    Rule {
+        id: "cordon-open",
+        sql: "SELECT 'critical', format('cordon.%I', c.relname), 'the role ' || t.rolname || ' may use control data: keys, or the key of the seals',
+                format('REVOKE ALL ON cordon.%I FROM PUBLIC, %I', c.relname, t.rolname)
+            FROM pg_class c, (SELECT oid, rolname FROM tenant UNION ALL SELECT r.oid, r.rolname FROM pg_roles r, who WHERE r.rolname IN (who.system, who.owner)) t
+            WHERE c.relnamespace = 'cordon'::regnamespace AND c.relkind = 'r'
+                AND (has_any_column_privilege(t.oid, c.oid, 'SELECT, INSERT, UPDATE') OR has_table_privilege(t.oid, c.oid, 'DELETE, TRUNCATE, TRIGGER'))",
+    },
+    Rule {
+        id: "sealed-function",
+        sql: "SELECT 'critical', 'cordon.workspace_id()', 'isn''t as pgcordon made it: its owner, its rights or its search path were changed', 'restore it from the migration of this version'
+            FROM pg_proc p, who WHERE p.oid = 'cordon.workspace_id()'::regprocedure
+                AND (p.prosecdef AND p.provolatile = 's' AND p.proparallel = 'r' AND pg_get_userbyid(p.proowner) = who.cordon
+                    AND p.proconfig = '{\"search_path=pg_catalog, pg_temp\"}' AND p.prosrc LIKE E'\\n#print_strict_params off\\n%') IS NOT TRUE",
+    },
+    Rule {
+        id: "create-granted",
+        sql: "SELECT 'high', quote_ident(s.nspname), 'the role ' || t.rolname || ' may create objects in this schema, and with them shadow others',
+                format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC, %I', s.nspname, t.rolname)
+            FROM pg_namespace s, tenant t WHERE s.nspname !~ '^pg_(toast|temp)' AND has_schema_privilege(t.oid, s.oid, 'CREATE')
+            UNION ALL SELECT 'high', quote_ident(current_database()), 'the role ' || t.rolname || ' may create schemas',
+                format('REVOKE CREATE ON DATABASE %I FROM PUBLIC, %I', current_database(), t.rolname)
+            FROM tenant t WHERE has_database_privilege(t.oid, current_database(), 'CREATE')",
+    },
+    Rule {
+        id: "default-privileges",
+        sql: "SELECT 'medium', quote_ident(pg_get_userbyid(d.defaclrole)), 'what it creates is open to tenants before it is protected',
+                format('ALTER DEFAULT PRIVILEGES FOR ROLE %I %s REVOKE ALL ON TABLES FROM PUBLIC, %s', pg_get_userbyid(d.defaclrole),
+                    coalesce((SELECT format('IN SCHEMA %I', nspname) FROM pg_namespace n WHERE n.oid = d.defaclnamespace), ''),
+                    (SELECT string_agg(quote_ident(rolname), ', ') FROM tenant))
+            FROM pg_default_acl d WHERE d.defaclobjtype = 'r'
+                AND EXISTS (SELECT FROM aclexplode(d.defaclacl) a WHERE a.grantee = 0 OR a.grantee IN (SELECT oid FROM tenant))",
+    },
+    Rule {
+        id: "unique-across-workspaces",
+        sql: "SELECT CASE WHEN i.indisprimary THEN 'info' ELSE 'medium' END, format('%I.%I', t.nspname, c.relname),
+                'is unique across workspaces: one learns from the error what another has, and can take it away',
+                'make the workspace column ' || quote_ident(t.workspace_column) || ' its first column'
+            FROM pg_index i JOIN app_table t ON t.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid
+            WHERE i.indisunique AND t.workspace_column IS NOT NULL AND NOT t.relispartition AND NOT EXISTS (
+                SELECT FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname = t.workspace_column AND a.attnum = ANY (i.indkey))",
+    },
+    Rule {
+        id: "foreign-key-across-workspaces",
+        sql: "SELECT 'medium', t.name || ' ' || quote_ident(k.conname),
+                'a row may refer to another workspace''s row: the check asks no policy, and tells whether that row exists',
+                'refer to (' || quote_ident(p.workspace_column) || ', …) with the workspace column ' || quote_ident(t.workspace_column) || ' on both sides'
+            FROM pg_constraint k JOIN app_table t ON t.oid = k.conrelid JOIN app_table p ON p.oid = k.confrelid
+            WHERE k.contype = 'f' AND k.conparentid = 0 AND t.workspace_column IS NOT NULL AND p.workspace_column IS NOT NULL AND NOT EXISTS (
+                SELECT FROM unnest(k.conkey, k.confkey) AS pair (child, parent)
+                    JOIN pg_attribute c ON c.attrelid = k.conrelid AND c.attnum = pair.child AND c.attname = t.workspace_column
+                    JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = pair.parent AND a.attname = p.workspace_column)",
+    },
+    Rule {
+        id: "index-missing",
+        sql: "SELECT 'low', name, 'no index begins with its workspace column: every statement reads every workspace''s rows',
+                format('CREATE INDEX CONCURRENTLY ON %s (%I)', name, workspace_column)
+            FROM app_table t WHERE workspace_column IS NOT NULL AND relrowsecurity AND NOT EXISTS (
+                SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+                WHERE i.indrelid = t.oid AND a.attname = t.workspace_column AND i.indisvalid AND i.indpred IS NULL)",
+    },
+    Rule {
+        id: "two-phase-commit",
+        sql: "SELECT 'medium', 'max_prepared_transactions', 'a prepared transaction outlives its connection and holds locks that nobody sees', 'set it to 0 and restart'
+            FROM pg_settings WHERE name = 'max_prepared_transactions' AND setting <> '0'",
+    },
+    Rule {
+        id: "session-state-extension",
+        sql: "SELECT 'high', quote_ident(extname), 'keeps state in a session that DISCARD ALL leaves behind for the next workspace', format('DROP EXTENSION %I', extname)
+            FROM pg_extension WHERE extname IN ('plperl', 'plperlu', 'plpython3u', 'plpythonu', 'pltcl', 'pltclu', 'plv8', 'dblink', 'orafce', 'pg_variables')",
+    },
+    Rule {
+        id: "language-open",
+        sql: "SELECT 'low', quote_ident(l.lanname), 'the role ' || t.rolname || ' may run DO blocks in it, which no reader of statements understands', 'pgcordon harden'
+            FROM pg_language l, tenant t WHERE l.lanpltrusted AND l.lanname <> 'sql' AND has_language_privilege(t.oid, l.oid, 'USAGE')",
+    },
+    Rule {
+        id: "temp-granted",
+        sql: "SELECT 'low', quote_ident(current_database()), 'the role ' || t.rolname || ' may create temporary tables and fill the disk', 'pgcordon harden'
+            FROM tenant t WHERE has_database_privilege(t.oid, current_database(), 'TEMPORARY')",
+    },
+];

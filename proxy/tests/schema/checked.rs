@@ -1,0 +1,234 @@
+//! `check` sees each wall that is broken, and nothing where none is.
+
+use pgcordon::control::RoleNames;
+use pgcordon::control::schema::check::{self, Finding, Severity};
+use pgcordon::tenant::ContextNames;
+
+use crate::scratch::{self, A, B, Database, text};
+
+async fn findings(database: &Database) -> Vec<Finding> {
+    check::check(&database.admin().await, &RoleNames::default(), &ContextNames::default()).await.unwrap()
+}
+
+/// What breaks a wall, the rule that must see it, how bad it is, and what heals it where the server is shared.
+const BREAKS: [(&str, &str, Severity, &str); 32] = [
+    (
+        "create table t (workspace_id uuid); create index on t (workspace_id); grant select on t to pgcordon_app",
+        "table-without-policy",
+        Severity::Critical,
+        "drop table t",
+    ),
+    ("create table t (workspace_id uuid)", "table-without-policy", Severity::Info, "drop table t"),
+    (
+        "alter table comment disable row level security",
+        "policy-not-enabled",
+        Severity::Critical,
+        "alter table comment enable row level security",
+    ),
+    (
+        "alter table note disable row level security",
+        "table-without-policy",
+        Severity::Critical,
+        "alter table note enable row level security",
+    ),
+    (
+        "alter table note no force row level security",
+        "rls-not-forced",
+        Severity::High,
+        "alter table note force row level security",
+    ),
+    (
+        "alter policy pgcordon_workspace on note using (workspace_id = (select cordon.workspace_id()) or true)",
+        "no-sealed-policy",
+        Severity::Critical,
+        "",
+    ),
+    ("alter policy pgcordon_workspace on note with check (true)", "no-sealed-policy", Severity::Critical, ""),
+    (
+        "alter policy pgcordon_workspace on note using (true) with check (true)",
+        "open-without-context",
+        Severity::Critical,
+        "",
+    ),
+    (
+        "alter policy pgcordon_workspace on note using (workspace_id = current_setting('app.workspace_id')::uuid)",
+        "context-forgeable",
+        Severity::Critical,
+        "",
+    ),
+    (
+        "alter policy pgcordon_workspace on note to pgcordon_readonly",
+        "no-sealed-policy",
+        Severity::Critical,
+        "alter policy pgcordon_workspace on note to public",
+    ),
+    (
+        "create table t (id int); grant insert on t to pgcordon_app",
+        "shared-table-written",
+        Severity::High,
+        "drop table t",
+    ),
+    (
+        "grant truncate on note to pgcordon_app",
+        "truncate-granted",
+        Severity::Critical,
+        "revoke truncate on note from pgcordon_app",
+    ),
+    (
+        "grant trigger on note to pgcordon_app",
+        "trigger-granted",
+        Severity::High,
+        "revoke trigger on note from pgcordon_app",
+    ),
+    ("create table t (id int); alter table t owner to pgcordon_app", "role-owns", Severity::Critical, "drop table t"),
+    (
+        "create table t (id int); alter table t owner to pgcordon_system; alter event trigger pgcordon_hand_over disable; alter table t owner to pgcordon_system",
+        "role-owns",
+        Severity::High,
+        "drop table t; alter event trigger pgcordon_hand_over enable",
+    ),
+    ("alter role cordon createrole", "role-powerful", Severity::Critical, "alter role cordon nocreaterole"),
+    (
+        "grant pg_monitor to pgcordon_readonly",
+        "role-member",
+        Severity::Critical,
+        "revoke pg_monitor from pgcordon_readonly",
+    ),
+    (
+        "alter role pgcordon_readonly set work_mem = '1MB'",
+        "role-settings",
+        Severity::High,
+        "alter role pgcordon_readonly reset all",
+    ),
+    (
+        "create view v as select * from note; grant select on v to pgcordon_app",
+        "view-of-its-owner",
+        Severity::Critical,
+        "drop view v",
+    ),
+    (
+        "create view v as select * from note; alter view v owner to pgcordon_owner; grant select on v to pgcordon_app",
+        "view-of-its-owner",
+        Severity::Low,
+        "drop view v",
+    ),
+    (
+        "create materialized view v as select * from note; grant select on v to pgcordon_app",
+        "rows-beside-policies",
+        Severity::Critical,
+        "drop materialized view v",
+    ),
+    (
+        "create function f() returns int language sql security definer as 'select 1'",
+        "security-definer",
+        Severity::Critical,
+        "drop function f()",
+    ),
+    (
+        "create function f() returns int language sql security definer as 'select 1'; alter function f() owner to pgcordon_owner",
+        "security-definer",
+        Severity::High,
+        "drop function f()",
+    ),
+    (
+        "grant select on cordon.signing_key to public",
+        "cordon-open",
+        Severity::Critical,
+        "revoke select on cordon.signing_key from public",
+    ),
+    (
+        "alter function cordon.workspace_id() reset search_path",
+        "sealed-function",
+        Severity::Critical,
+        "alter function cordon.workspace_id() set search_path = pg_catalog, pg_temp",
+    ),
+    (
+        "grant create on schema public to pgcordon_app",
+        "create-granted",
+        Severity::High,
+        "revoke create on schema public from pgcordon_app",
+    ),
+    (
+        "alter default privileges grant select on tables to pgcordon_app",
+        "default-privileges",
+        Severity::Medium,
+        "alter default privileges revoke select on tables from pgcordon_app",
+    ),
+    ("create unique index u on note (body)", "unique-across-workspaces", Severity::Medium, "drop index u"),
+    (
+        "create table t (workspace_id uuid references cordon.workspace, note_id int references note)",
+        "foreign-key-across-workspaces",
+        Severity::Medium,
+        "drop table t",
+    ),
+    (
+        "drop index note_workspace_id_idx",
+        "index-missing",
+        Severity::Low,
+        "create index note_workspace_id_idx on note (workspace_id)",
+    ),
+    (
+        "grant execute on function pg_terminate_backend(int, bigint) to public",
+        "catalog-unhardened",
+        Severity::Medium,
+        "revoke execute on function pg_terminate_backend(int, bigint) from public",
+    ),
+    (
+        "grant usage on language plpgsql to public",
+        "language-open",
+        Severity::Low,
+        "revoke usage on language plpgsql from public",
+    ),
+];
+
+#[tokio::test]
+async fn each_broken_wall_is_seen_and_a_whole_house_has_none() {
+    let database = Database::hardened().await;
+    let _alone = scratch::MAKING.lock().await;
+    let admin = database.admin().await;
+    let rows = format!("insert into note (workspace_id, body) values ('{A}', 'a'), ('{B}', 'b')");
+    admin.batch_execute(&rows).await.unwrap();
+    let holes = |findings: &[Finding]| findings.iter().filter(|finding| finding.severity != Severity::Info).count();
+    let whole = findings(&database).await;
+    assert_eq!(holes(&whole), 0, "{whole:#?}");
+    let policy = "using (workspace_id = (select cordon.workspace_id())) with check (workspace_id = (select cordon.workspace_id()))";
+    for (breaks, id, severity, heals) in BREAKS {
+        admin.batch_execute(breaks).await.unwrap_or_else(|error| panic!("{breaks}: {error:?}"));
+        let found = findings(&database).await;
+        let heals = if heals.is_empty() { &format!("alter policy pgcordon_workspace on note {policy}") } else { heals };
+        admin.batch_execute(heals).await.unwrap_or_else(|error| panic!("{heals}: {error:?}"));
+        assert!(found.iter().any(|one| one.id == id && one.severity == severity), "{breaks}: {found:#?}");
+        assert!(found.is_sorted_by_key(|one| one.severity));
+        let whole = findings(&database).await;
+        assert_eq!(holes(&whole), 0, "after {heals}: {whole:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_check_changes_nothing_and_believes_no_search_path() {
+    let database = Database::hardened().await;
+    let admin = database.admin().await;
+    admin.batch_execute("create view public.pg_policy as select * from pg_catalog.pg_policy where false; set search_path = public, pg_catalog").await.unwrap();
+    let before = text(&admin, "show search_path").await;
+    let found = check::check(&admin, &RoleNames::default(), &ContextNames::default()).await.unwrap();
+    assert!(!found.iter().any(|finding| finding.id == "no-sealed-policy"), "{found:#?}");
+    assert_eq!(text(&admin, "show search_path").await, before);
+    assert_eq!(text(&admin, "select current_user").await, "postgres");
+}
+
+#[tokio::test]
+async fn what_was_never_hardened_is_reported() {
+    let database = Database::protected().await;
+    let found = findings(&database).await;
+    for id in ["catalog-unhardened", "temp-granted", "language-open"] {
+        assert!(found.iter().any(|finding| finding.id == id), "{id}: {found:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_without_cordon_cant_be_checked() {
+    let database = Database::empty().await;
+    let client = database.admin().await;
+    let error = check::check(&client, &RoleNames::default(), &ContextNames::default()).await.expect_err("no cordon");
+    assert!(error.to_string().contains("pgcordon migrate"), "{error}");
+}

@@ -1,0 +1,164 @@
+//! What `harden` takes away, and what must go on working.
+
+use pgcordon::control::RoleNames;
+use pgcordon::control::schema::harden::{self, Allow};
+
+use crate::scratch::{A, B, Database, refusal, text};
+
+#[tokio::test]
+async fn nothing_of_the_siblings_is_seen_or_touched() {
+    let database = Database::hardened().await;
+    let client = database.bound(A).await;
+    for sql in [
+        "select pg_terminate_backend(1)",
+        "select pg_cancel_backend(1)",
+        "select * from pg_stat_activity",
+        "select pg_stat_get_activity(null)",
+        "select pg_stat_get_backend_activity(1)",
+        "select pg_stat_get_backend_idset()",
+        "select pg_stat_get_xact_tuples_inserted('note'::regclass)",
+        "select pg_stat_get_live_tuples('note'::regclass)",
+        "select * from pg_stat_user_tables",
+        "select * from pg_locks",
+        "select pg_lock_status()",
+        "select * from pg_prepared_statements",
+        "select pg_prepared_statement()",
+        "select * from pg_cursors",
+        "select pg_cursor()",
+        "select pg_blocking_pids(1)",
+        "select lo_create(0)",
+        "select lo_get(1)",
+        "select lo_from_bytea(0, 'x')",
+        "select pg_export_snapshot()",
+        "select pg_log_backend_memory_contexts(1)",
+        "create temp table t ()",
+        "create table public.t ()",
+        "create schema s",
+        "do $$ begin null; end $$",
+        "do language sql $$ select 1 $$",
+        "create function pg_temp.f() returns int language sql as 'select 1'",
+        "copy note to program 'cat'",
+        "copy note to '/tmp/x'",
+        "select pg_read_file('postgresql.conf')",
+        "create extension dblink",
+        "load 'auto_explain'",
+        "select pg_logical_emit_message(true, 'x', 'x')",
+        "select * from pg_authid",
+        "select * from pg_statistic",
+        "select pg_ls_dir('.')",
+        "select pg_reload_conf()",
+        "select pg_stat_reset()",
+    ] {
+        let refused = refusal(&client, sql).await;
+        assert!(["42501", "0A000", "58P01"].contains(&refused.as_str()), "{sql}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn drivers_and_psql_go_on_working() {
+    let database = Database::hardened().await;
+    for sql in [
+        "\\d",
+        "\\d note",
+        "\\d+ note",
+        "\\dt+",
+        "\\df",
+        "\\dn+",
+        "\\du",
+        "\\dT",
+        "\\l",
+        "\\dp",
+        "\\di",
+        "\\conninfo",
+        "\\sf cordon.workspace_id",
+    ] {
+        let said = database.psql(crate::scratch::APPLICATION, sql);
+        assert!(!said.contains("ERROR"), "{sql}: {said}");
+    }
+    let client = database.bound(A).await;
+    for sql in [
+        "select * from information_schema.columns",
+        "select * from information_schema.table_constraints",
+        "select * from information_schema.referential_constraints",
+        "select * from pg_indexes",
+        "select * from pg_tables",
+        "select * from pg_views",
+        "select * from pg_settings",
+        "select * from pg_timezone_names limit 1",
+        "select pg_get_serial_sequence('note', 'id')",
+        "select version(), current_database(), pg_backend_pid(), pg_is_in_recovery()",
+        "select pg_total_relation_size('note')",
+        "insert into note (body) values ('x') returning id",
+        "select pg_advisory_xact_lock(1)",
+        "listen x; notify x; unlisten x",
+        "declare c cursor with hold for select 1; close c",
+    ] {
+        assert_eq!(refusal(&client, sql).await, "", "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn hardening_twice_is_no_error_and_what_is_allowed_stays() {
+    let database = Database::hardened().await;
+    let admin = database.admin().await;
+    let again = harden::harden(&admin, &RoleNames::default(), &[], false).await.unwrap();
+    assert_eq!(again.refused, []);
+    let other = Database::protected().await;
+    let allow = [Allow::Temp, Allow::Do, Allow::LargeObjects];
+    harden::harden(&other.admin().await, &RoleNames::default(), &allow, false).await.unwrap();
+    let client = other.bound(A).await;
+    let sql = "create temp table t (); do $$ begin null; end $$; select lo_unlink(lo_create(0))";
+    assert_eq!(refusal(&client, sql).await, "");
+}
+
+#[tokio::test]
+async fn the_owners_migrations_go_on_working() {
+    let database = Database::hardened().await;
+    let system = database.connect("pgcordon_system").await;
+    system
+        .batch_execute(
+            "create function tick() returns trigger language plpgsql as 'begin return new; end';
+             create trigger tick before insert on note for each row execute function tick();
+             do $$ begin perform 1; end $$; create temp table t (); create schema more; create table more.t (id int)",
+        )
+        .await
+        .unwrap();
+    let client = database.bound(A).await;
+    client.batch_execute("insert into note (body) values ('x')").await.unwrap();
+    assert_eq!(text(&client, "select count(*) from note").await, "1");
+}
+
+#[tokio::test]
+async fn statistics_of_protected_tables_are_hidden() {
+    let database = Database::hardened().await;
+    let admin = database.admin().await;
+    let rows = format!(
+        "insert into note (workspace_id, body) select '{B}', 'of B' from generate_series(1, 1000); analyze note"
+    );
+    admin.batch_execute(&rows).await.unwrap();
+    let client = database.bound(A).await;
+    assert_eq!(text(&client, "select count(*) from pg_stats where tablename = 'note'").await, "0");
+    assert_eq!(text(&client, "select count(*) from pg_stats_ext_exprs").await, "0");
+}
+
+/// No privilege takes these away: they are the statement guard's, and the timeouts'.
+#[tokio::test]
+async fn what_hardening_leaves_open() {
+    let database = Database::hardened().await;
+    let admin = database.admin().await;
+    let rows = format!(
+        "insert into note (workspace_id, body) select '{B}', 'of B' from generate_series(1, 1000); analyze note"
+    );
+    admin.batch_execute(&rows).await.unwrap();
+    let client = database.bound(A).await;
+    for sql in [
+        "listen cordon_control; notify cordon_control",
+        "begin; lock table note in access exclusive mode; rollback",
+        "select pg_try_advisory_lock(1)",
+    ] {
+        assert_eq!(refusal(&client, sql).await, "", "{sql}");
+    }
+    // The planner's estimates come from everybody's rows: EXPLAIN tells which values are common among the others.
+    assert!(text(&client, "explain select from note where body = 'of B'").await.contains("rows=1000 "));
+    assert!(text(&client, "explain select from note where body = 'nobody'").await.contains("rows=1 "));
+}

@@ -1,0 +1,10 @@
+//! The database side against a real Postgres: what `migrate`, `protect` and `harden` make must hold against a hostile
+//! holder of the application role, with no proxy in between; and `check` must see each wall that is broken.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod checked;
+mod hardened;
+mod migrated;
+mod scratch;
+mod sealed;
+mod walls;

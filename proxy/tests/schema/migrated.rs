@@ -1,0 +1,75 @@
+//! The schema `cordon` itself.
+
+use pgcordon::control::schema::SchemaError;
+
+use crate::scratch::{APPLICATION, Database, refusal, text};
+
+#[tokio::test]
+async fn migrating_twice_changes_nothing_and_keeps_the_key() {
+    let database = Database::empty().await;
+    let first = database.migrate().await.unwrap();
+    assert_eq!((first.applied.len(), first.version), (1, 1));
+    let admin = database.admin().await;
+    let key = text(&admin, "select id || ' ' || encode(secret, 'hex') from cordon.signing_key").await;
+    let second = database.migrate().await.unwrap();
+    assert_eq!((second.applied.len(), second.version), (0, 1));
+    assert_eq!(text(&admin, "select id || ' ' || encode(secret, 'hex') from cordon.signing_key").await, key);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_left_alone() {
+    let database = Database::protected().await;
+    let admin = database.admin().await;
+    let newer = "insert into cordon.schema_history (version, name, applied_on, checksum) values (7, 'later', '2030-01-01T00:00:00Z', '1')";
+    admin.batch_execute(newer).await.unwrap();
+    let error = database.migrate().await.expect_err("a newer version");
+    assert!(matches!(error, SchemaError::Newer { found: 7, known: 1 }), "{error}");
+}
+
+#[tokio::test]
+async fn tenants_reach_nothing_of_the_schema_but_the_function() {
+    let database = Database::protected().await;
+    for role in [APPLICATION, "pgcordon_readonly", "pgcordon_system"] {
+        let client = database.connect(role).await;
+        for sql in [
+            "select * from cordon.signing_key",
+            "select * from cordon.api_key",
+            "select * from cordon.workspace",
+            "select * from cordon.schema_history",
+            "insert into cordon.workspace (name) values ('x')",
+            "create table cordon.mine ()",
+            "create or replace function cordon.workspace_id() returns uuid language sql as 'select null::uuid'",
+            "alter function cordon.workspace_id() reset search_path",
+            "select cordon.hand_over()",
+            "set role cordon",
+            "set role pgcordon_control",
+        ] {
+            let refused = refusal(&client, sql).await;
+            assert!(refused == "42501" || refused == "0A000", "{role}: {sql}: {refused:?}");
+        }
+        assert_eq!(refusal(&client, "select cordon.workspace_id()").await, "", "{role}");
+    }
+}
+
+#[tokio::test]
+async fn the_control_role_keeps_workspaces_and_keys() {
+    let database = Database::protected().await;
+    let control = database.connect("pgcordon_control").await;
+    control
+        .batch_execute("insert into cordon.workspace (name) values ('acme'); delete from cordon.workspace")
+        .await
+        .unwrap();
+    assert_eq!(text(&control, "select count(*) from cordon.signing_key").await, "1");
+    assert_eq!(refusal(&control, "select * from note").await, "42501");
+}
+
+#[tokio::test]
+async fn a_tenant_that_holds_the_lock_doesnt_hang_a_migration() {
+    let database = Database::protected().await;
+    let tenant = database.connect(APPLICATION).await;
+    tenant.batch_execute("select pg_advisory_lock(x'636f72646f6e'::bigint)").await.unwrap();
+    let migrated = tokio::time::timeout(std::time::Duration::from_secs(30), database.migrate()).await;
+    let error = migrated.expect("an answer in time").expect_err("the lock is held").to_string();
+    assert!(error.contains("advisory lock"), "{error}");
+    drop(tenant);
+}

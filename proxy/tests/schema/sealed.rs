@@ -1,0 +1,182 @@
+//! `cordon.workspace_id()` against those who may call it and set whatever a user may set.
+
+use crate::scratch::{A, APPLICATION, B, Database, pid, refusal, set_context, text};
+
+const ASK: &str = "select cordon.workspace_id()";
+
+#[tokio::test]
+async fn the_database_accepts_the_proxys_seal() {
+    let database = Database::protected().await;
+    assert_eq!(text(&database.bound(A).await, ASK).await, A);
+    assert_eq!(text(&database.bound(B).await, ASK).await, B);
+}
+
+#[tokio::test]
+async fn without_a_context_there_is_no_workspace() {
+    let database = Database::protected().await;
+    let client = database.connect(APPLICATION).await;
+    assert_eq!(text(&client, ASK).await, "NULL");
+    set_context(&client, "", "").await;
+    assert_eq!(text(&client, ASK).await, "NULL");
+    set_context(&client, "", "1.00").await;
+    assert_eq!(text(&client, ASK).await, "NULL");
+}
+
+#[tokio::test]
+async fn a_forged_seal_is_an_error_that_says_nothing() {
+    let database = Database::protected().await;
+    let client = database.connect(APPLICATION).await;
+    let own = pid(&client).await;
+    let good = database.seal(A, own, 0).await;
+    let (expiry, mac) = good.split_once('.').unwrap();
+    let forged = [
+        String::new(),
+        ".".to_owned(),
+        "x".to_owned(),
+        format!("{expiry}."),
+        format!(".{mac}"),
+        format!("{expiry}9.{mac}"),
+        format!(" {expiry}.{mac}"),
+        format!("{expiry}.{}", mac.to_uppercase()),
+        format!("{expiry}.{mac} "),
+        format!("{mac}.{expiry}"),
+        format!("Infinity.{mac}"),
+        format!("{expiry}.{}", "0".repeat(64)),
+        format!("{expiry}|{mac}"),
+        "1.".repeat(100_000),
+        "9".repeat(10_000_000),
+        database.seal(A, own + 1, 0).await,
+        database.seal(B, own, 0).await,
+        database.seal(A, own, 3601).await,
+    ];
+    for seal in forged {
+        set_context(&client, A, &seal).await;
+        let error = client.simple_query(ASK).await.expect_err(&seal);
+        let error = error.as_db_error().unwrap();
+        let shown: String = seal.chars().take(80).collect();
+        assert_eq!(error.code().code(), "42501", "{shown}");
+        assert_eq!(error.message(), "the workspace context is forged or has expired", "{shown}");
+        assert_eq!((error.detail(), error.hint()), (None, None), "{shown}");
+    }
+    set_context(&client, A, &good).await;
+    assert_eq!(text(&client, ASK).await, A);
+}
+
+#[tokio::test]
+async fn another_spelling_of_the_workspace_is_not_sealed() {
+    let database = Database::protected().await;
+    let client = database.connect(APPLICATION).await;
+    let seal = database.seal(A, pid(&client).await, 0).await;
+    for workspace in [&A.to_uppercase(), &format!("{{{A}}}"), &format!("{A}|1"), &format!(" {A}"), "x"] {
+        set_context(&client, workspace, &seal).await;
+        assert_eq!(refusal(&client, ASK).await, "42501", "{workspace}");
+    }
+}
+
+#[tokio::test]
+async fn two_keys_are_valid_while_they_rotate_and_a_retired_one_is_not() {
+    let database = Database::protected().await;
+    let bound = database.bound(A).await;
+    let admin = database.admin().await;
+    let another = "insert into cordon.signing_key (secret, inner_pad, outer_pad) values \
+                   (decode(repeat('01', 32), 'hex'), decode(repeat('37', 32) || repeat('36', 32), 'hex'), decode(repeat('5d', 32) || repeat('5c', 32), 'hex'))";
+    admin.batch_execute(another).await.unwrap();
+    assert_eq!(text(&bound, ASK).await, A);
+    admin.batch_execute("update cordon.signing_key set retired_at = now() where id = 1").await.unwrap();
+    assert_eq!(refusal(&bound, ASK).await, "42501");
+    let newly = database.bound(A).await;
+    assert_eq!(text(&newly, ASK).await, A);
+}
+
+#[tokio::test]
+async fn nothing_that_a_user_may_shadow_or_set_prints_the_key() {
+    let database = Database::protected().await;
+    let admin = database.admin().await;
+    let keys = "select encode(secret, 'hex') || ' ' || encode(inner_pad, 'hex') || ' ' || encode(outer_pad, 'hex') from cordon.signing_key";
+    let keys = text(&admin, keys).await;
+    // Everything a user may set, to what is most talkative; then shadows of all that the function names.
+    let every_setting = text(
+        &admin,
+        "select string_agg(format('set %s = %L', name, case when vartype = 'bool' then 'on' else 'debug5' end), ';') \
+         from pg_settings where context = 'user' and (name = 'client_min_messages' or vartype = 'bool') \
+         and name not like 'default_transaction%' and name not like 'transaction%' \
+         and name not in ('zero_damaged_pages', 'exit_on_error', 'row_security')",
+    )
+    .await;
+    let script = format!(
+        "create function pg_temp.tell(bytea) returns bool language plpgsql as $$ begin raise warning 'told %', encode($1, 'hex'); return true; end $$;
+         create function pg_temp.tell(text) returns bool language plpgsql as $$ begin raise warning 'told %', $1; return true; end $$;
+         create function pg_temp.sha256(bytea) returns bytea language plpgsql as $$ begin raise warning 'told %', encode($1, 'hex'); return pg_catalog.sha256($1); end $$;
+         create function pg_temp.encode(bytea, text) returns text language plpgsql as $$ begin raise warning 'told %', $1; return 'x'; end $$;
+         create function pg_temp.join_bytes(bytea, bytea) returns bytea language plpgsql as $$ begin raise warning 'told % %', $1, $2; return $1; end $$;
+         create function pg_temp.same(bytea, bytea) returns bool language sql as 'select true';
+         create operator pg_temp.|| (leftarg = bytea, rightarg = bytea, function = pg_temp.join_bytes);
+         create operator pg_temp.= (leftarg = bytea, rightarg = bytea, function = pg_temp.same);
+         create domain pg_temp.bytea as pg_catalog.bytea check (pg_temp.tell(value));
+         create domain pg_temp.text as pg_catalog.text check (pg_temp.tell(value));
+         create type pg_temp.record as (inner_pad pg_catalog.bytea, outer_pad pg_catalog.bytea);
+         create temp table signing_key (id int, secret pg_catalog.bytea, inner_pad pg_catalog.bytea, outer_pad pg_catalog.bytea, retired_at timestamptz);
+         set search_path = pg_temp, pg_catalog, cordon;
+         set plpgsql.print_strict_params = on; set plpgsql.extra_errors = 'all'; set plpgsql.extra_warnings = 'all';
+         set plpgsql.check_asserts = on; set plan_cache_mode = force_custom_plan; set force_parallel_mode = regress;
+         set app.workspace_id = '{A}'; set app.workspace_seal = '1.00'; {every_setting};
+         select cordon.workspace_id();"
+    );
+    let mut last = String::new();
+    for seal in ["1.00", "99999999999.00"] {
+        let said = database.psql(APPLICATION, &script.replace("1.00", seal));
+        for secret in keys.split(' ') {
+            assert!(!said.contains(secret), "the key leaks: {said}");
+            assert!(!said.contains(&as_in_a_plan(secret)), "the key leaks into a plan: {said}");
+        }
+        assert!(!said.contains("told "), "a shadow was called: {said}");
+        last = said;
+    }
+    assert!(last.contains("the workspace context is forged or has expired"), "{last}");
+    assert!(last.contains("inner_pad") && last.contains("PLANNEDSTMT"), "the server isn't talkative: {last}");
+}
+
+/// The first bytes as `debug_print_plan` shows them: signed, in decimal.
+fn as_in_a_plan(hex: &str) -> String {
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap().cast_signed().to_string();
+    (0..16).step_by(2).map(byte).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn a_shadowed_equality_doesnt_make_a_forged_seal_true() {
+    let database = Database::protected().await;
+    let client = database.connect(APPLICATION).await;
+    client
+        .batch_execute(
+            "create function pg_temp.same(bytea, bytea) returns bool language sql as 'select true';
+             create operator pg_temp.= (leftarg = bytea, rightarg = bytea, function = pg_temp.same);
+             create function pg_temp.pg_backend_pid() returns int language sql as 'select 1';
+             create function pg_temp.workspace_id() returns uuid language sql as $$ select '00000000-0000-0000-0000-00000000000a'::uuid $$;
+             set search_path = pg_temp, pg_catalog",
+        )
+        .await
+        .unwrap();
+    set_context(&client, A, "99999999999.00").await;
+    assert_eq!(refusal(&client, ASK).await, "42501");
+    assert_eq!(refusal(&client, "select * from public.note").await, "42501");
+}
+
+#[tokio::test]
+async fn a_parallel_plan_sees_the_workspace_of_its_leader() {
+    let database = Database::protected().await;
+    let admin = database.admin().await;
+    let rows = format!(
+        "insert into note (workspace_id, body) select case when i % 2 = 0 then '{A}' else '{B}' end::uuid, 'x' from generate_series(1, 40000) i; analyze note"
+    );
+    admin.batch_execute(&rows).await.unwrap();
+    let client = database.bound(A).await;
+    client
+        .batch_execute(
+            "set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0; set enable_indexscan = off; set enable_bitmapscan = off; set enable_indexonlyscan = off",
+        )
+        .await
+        .unwrap();
+    let plan = client.simple_query("explain (costs off) select count(*) from note").await.unwrap();
+    assert!(format!("{plan:?}").contains("Gather"), "{plan:?}");
+    assert_eq!(text(&client, "select count(*) from note").await, "20000");
+}

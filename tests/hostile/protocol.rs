@@ -70,11 +70,9 @@ fn lies_about_the_protocol_show_nothing_and_leave_the_pool_whole() {
             stage.attacker.send(&lie);
             // A last word that is answered whatever came before, or the end.
             stage.attacker.send(&[sync(), query("select 'the end'")].concat());
-            eprintln!("lie {number}");
             let mut said = String::new();
             while !said.contains("D(the end)") && !said.ends_with("EOF") && !said.contains("E(08P01) EOF") {
                 said = stage.attacker.cycles(1);
-                eprintln!("  {said}");
             }
             // Its session may hold the only connection: it is the end of it that must leave nothing.
             stage.attacker.hang_up();

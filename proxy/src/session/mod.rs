@@ -159,7 +159,7 @@ impl Session {
 
     /// Whether the server connection owes nothing and is in no cycle: what is sent now begins a new statement.
     pub fn is_at_boundary(&self) -> bool {
-        self.expects.is_empty() && !self.in_cycle && self.passing == 0
+        self.expects.is_empty() && !self.in_cycle && !self.skipping && self.passing == 0
     }
 
     /// Whether the server connection may be given back.

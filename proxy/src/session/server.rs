@@ -219,6 +219,8 @@ impl Session {
             _ => {}
         });
         self.skipping = !synced;
+        // Whatever the client sent behind the error, a Query too, is skipped: the cycle is open until its Sync.
+        self.in_cycle |= !synced;
     }
 }
 

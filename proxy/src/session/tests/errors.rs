@@ -49,3 +49,15 @@ fn a_suspended_portal_is_the_end_of_its_execute() {
     stage.server("D C(SELECT 1) Z(I)");
     assert!(stage.session.may_leave());
 }
+
+#[test]
+fn a_query_that_is_skipped_with_its_cycle_doesnt_end_it() {
+    let mut stage = Stage::attached();
+    stage.client("E() H Q(select 1)");
+    assert_eq!(stage.server("E(SQLSTATE34000)"), "E(C34000)");
+    assert!(!stage.session.may_leave(), "the server skips all up to a Sync");
+    assert_eq!(stage.session.leaving(&stage.backend), Leaving::Busy);
+    stage.client("S Q(select 2)");
+    assert_eq!(stage.server("Z(I) T D C(SELECT 1) Z(I)"), "Z(I) T D C(SELECT 1) Z(I)");
+    assert!(stage.session.may_leave());
+}

@@ -7,6 +7,7 @@ mod connecting;
 mod differential;
 mod disconnecting;
 mod drivers;
+mod fuzz;
 mod handover;
 mod isolation;
 mod keys;

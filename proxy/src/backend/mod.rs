@@ -6,5 +6,5 @@ pub mod state;
 pub mod statement;
 
 pub use settings::Settings;
-pub use state::{BackendState, SessionId};
+pub use state::{BackendState, SessionId, Unnamed};
 pub use statement::{Bodies, Body};

@@ -20,8 +20,19 @@ pub struct BackendState {
     statements: HashMap<u64, Prepared, ahash::RandomState>,
     uses: u64,
     named: u64,
-    unnamed: Option<(SessionId, u64)>,
+    unnamed: Unnamed,
     must_clear: bool,
+}
+
+/// Whose the unnamed statement on a server connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unnamed {
+    /// There is none.
+    None,
+    /// A session's, and which of its unnamed statements.
+    Of(SessionId, u64),
+    /// There may be one, and nobody knows whose.
+    Unknown,
 }
 
 #[derive(Debug)]
@@ -42,7 +53,7 @@ impl BackendState {
             statements: HashMap::default(),
             uses: 0,
             named: 0,
-            unnamed: None,
+            unnamed: Unnamed::None,
             must_clear: false,
         }
     }
@@ -52,7 +63,7 @@ impl BackendState {
         self.sealed_until = None;
         self.settings = Settings::none();
         self.statements.clear();
-        self.unnamed = None;
+        self.unnamed = Unnamed::None;
         self.must_clear = false;
     }
 
@@ -119,14 +130,14 @@ impl BackendState {
         self.statements.clear();
     }
 
-    /// Whose unnamed statement is there, and the how-many-eth of that session.
-    pub const fn unnamed(&self) -> Option<(SessionId, u64)> {
+    /// The unnamed statement on the server connection.
+    pub const fn unnamed(&self) -> Unnamed {
         self.unnamed
     }
 
-    /// Somebody's unnamed statement is there now, or none.
-    pub const fn set_unnamed(&mut self, owner: Option<(SessionId, u64)>) {
-        self.unnamed = owner;
+    /// The unnamed statement is another one now.
+    pub const fn set_unnamed(&mut self, unnamed: Unnamed) {
+        self.unnamed = unnamed;
     }
 
     /// Something is left that the next client must not find: the server connection is cleared when it is released.
@@ -197,10 +208,10 @@ mod tests {
         state.prepare(&body);
         state.sealed(100);
         state.soil();
-        state.set_unnamed(Some((1, 1)));
+        state.set_unnamed(Unnamed::Of(1, 1));
         state.given(Settings::of([("a".to_owned(), b"1")]));
         state.cleared();
-        assert!(!state.is_sealed(0) && !state.is_soiled() && state.unnamed().is_none());
+        assert!(!state.is_sealed(0) && !state.is_soiled() && state.unnamed() == Unnamed::None);
         assert!(state.statement(&body).is_none() && state.settings().iter().count() == 0);
     }
 

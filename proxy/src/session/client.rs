@@ -2,7 +2,7 @@
 //! what it will bring is queued. What is malformed in a way that leaves the framing whole goes to Postgres as it came:
 //! its own error is the right one.
 
-use crate::backend::BackendState;
+use crate::backend::{BackendState, Unnamed};
 use crate::domain::Fault;
 use crate::domain::limits::OPENED_MESSAGE_BYTES_MAX;
 use crate::sql::{Deallocates, PinReason};
@@ -85,6 +85,11 @@ impl Session {
                 self.reopening = false;
                 self.open_context(input, backend, core, lanes);
             }
+            if self.depends_on_answers(message) {
+                inject::bare(lanes.server.author(input), b'H');
+                self.awaiting = true;
+                return Ok((at, Taken::Held));
+            }
             self.message(message, backend, core, lanes)?;
             at += message.seen().len();
         }
@@ -143,9 +148,9 @@ impl Session {
             self.note(&facts, backend, core);
             self.arm(Removal::of(&facts));
         }
-        self.statements.unnamed().forget();
-        backend.set_unnamed(None);
-        self.send(message, Expect::Query, lanes);
+        let serial = self.statements.unnamed_replaced(&[], None);
+        backend.set_unnamed(Unnamed::None);
+        self.send(message, Expect::Query(serial), lanes);
         self.in_cycle = false;
         self.raise_barrier();
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{BackendState, Body};
+use crate::backend::{BackendState, Body, Unnamed};
 use crate::domain::limits::CLIENT_STATEMENTS_MAX;
 use crate::domain::{Fault, Origin, SqlState};
 use crate::sql::{Facts, PinReason};
@@ -35,13 +35,13 @@ impl Session {
         };
         let facts = core.analysis.facts(parse.text);
         if parse.name.is_empty() {
-            self.statements.unnamed().replace(parse.rest, facts);
-            backend.set_unnamed(Some((self.id, self.statements.unnamed().serial())));
-            self.send(message, Expect::Parse(Parsed::Unnamed), lanes);
+            let serial = self.statements.unnamed_replaced(parse.rest, facts);
+            backend.set_unnamed(Unnamed::Of(self.id, serial));
+            self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
             return Ok(());
         }
-        if let Some(known) = self.statements.get(parse.name).cloned() {
-            self.parse_again(message, parse.name, &known, backend, lanes);
+        if self.statements.get(parse.name).is_some() {
+            self.parse_again(message, parse.name, backend, lanes);
             return Ok(());
         }
         if self.statements.len() >= CLIENT_STATEMENTS_MAX {
@@ -54,14 +54,41 @@ impl Session {
         Ok(())
     }
 
+    /// Whether what a message means depends on answers that are still to come: an error in an earlier cycle could take its
+    /// statement's name away, or bring it back; an error in its own cycle makes the server skip a Query.
+    pub(super) fn depends_on_answers(&self, message: Message<'_>) -> bool {
+        if self.skipping || self.copying_in || self.expects.is_empty() {
+            return false;
+        }
+        let seen = message.seen();
+        let name = match message.frame.tag {
+            b'Q' => return self.in_cycle,
+            b'P' if message.is_whole() => Parse::open(seen).ok().map(|parse| parse.name),
+            b'B' => BindHead::open(seen, message.frame.total).ok().flatten().map(|head| head.statement),
+            b'C' | b'D' => match named(seen) {
+                Ok(Named::Statement(name)) => Some(name),
+                _ => None,
+            },
+            _ => None,
+        };
+        match (name, message.frame.tag) {
+            (Some(b""), b'B' | b'D') => self.expects.may_undo_unnamed(),
+            (Some(b"") | None, _) => false,
+            // Whether it is prepared here already matters only as long as the transaction isn't a failed one.
+            (Some(_), b'P') => self.expects.has_earlier_cycle(),
+            (Some(name), _) => self.expects.may_undo(name),
+        }
+    }
+
     /// A statement too long to be kept is on this server connection only, and so is its client.
     fn parse_unread(&mut self, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) {
         self.pin = self.pin.or(Some(PinReason::NotUnderstood));
-        if message.seen().get(HEAD) == Some(&0) {
-            self.statements.unnamed().forget();
-            backend.set_unnamed(Some((self.id, self.statements.unnamed().serial())));
+        if message.seen().get(HEAD) != Some(&0) {
+            return self.parse_free(message, lanes);
         }
-        self.parse_free(message, lanes);
+        let serial = self.statements.unnamed_replaced(&[], None);
+        backend.set_unnamed(Unnamed::Of(self.id, serial));
+        self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
     }
 
     /// The client prepares a statement: on this server connection somebody may have done so already.
@@ -78,26 +105,23 @@ impl Session {
             // In a failed transaction Postgres decides by the text what may still be prepared. It is shown the text
             // without a name, so that nothing shared is made of it.
             inject::parse(lanes.server.author(message.input), b"", body.rest());
-            backend.set_unnamed(None);
+            backend.set_unnamed(Unnamed::Unknown);
             self.expects.push(expect, &mut lanes.client);
         } else if backend.statement(body).is_some() {
-            self.expects.push(Expect::Own(Own::ParseComplete), &mut lanes.client);
+            self.expects.push(Expect::Own(Own::ParseComplete(name.into())), &mut lanes.client);
         } else {
             self.prepare(message, body, expect, backend, lanes);
         }
     }
 
     /// The client prepares under a name that it has already. Postgres itself raises the error: the name is made known
-    /// to it first, and the server connection is cleared when it is given back.
-    fn parse_again(
-        &mut self,
-        message: Message<'_>,
-        name: &[u8],
-        known: &Body,
-        backend: &mut BackendState,
-        lanes: &mut Lanes,
-    ) {
-        inject::parse(lanes.server.author(message.input), name, known.rest());
+    /// to it first, with an empty text, which not even a failed transaction refuses, and the server connection is
+    /// cleared when it is given back.
+    fn parse_again(&mut self, message: Message<'_>, name: &[u8], backend: &mut BackendState, lanes: &mut Lanes) {
+        let out = lanes.server.author(message.input);
+        inject::about_statement(out, b'C', name);
+        inject::parse(out, name, b"\0\0\0");
+        self.expects.push(Expect::Injected(Injected::Close), &mut lanes.client);
         self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
         backend.soil();
         self.parse_free(message, lanes);
@@ -132,7 +156,7 @@ impl Session {
             return self.send(message, Expect::Bind, lanes);
         };
         if head.statement.is_empty() {
-            let facts = self.statements.unnamed().facts().cloned();
+            let facts = self.statements.unnamed_facts().cloned();
             self.bring_unnamed(message, backend, lanes);
             self.bound(facts.as_ref(), backend, core);
             return self.send(message, Expect::Bind, lanes);
@@ -175,13 +199,16 @@ impl Session {
         self.in_cycle = true;
         match named(message.seen()) {
             Ok(Named::Statement(b"")) => {
-                self.statements.unnamed().forget();
-                backend.set_unnamed(None);
+                let serial = self.statements.unnamed_replaced(&[], None);
+                backend.set_unnamed(Unnamed::None);
+                return self.send(message, Expect::CloseUnnamed(serial), lanes);
             }
-            Ok(Named::Statement(name)) if self.statements.remove(name).is_some() => {
-                return self.expects.push(Expect::Own(Own::CloseComplete), &mut lanes.client);
+            Ok(Named::Statement(name)) => {
+                if let Some(body) = self.statements.remove(name) {
+                    return self.expects.push(Expect::Own(Own::CloseComplete(name.into(), body)), &mut lanes.client);
+                }
             }
-            Ok(Named::Statement(_) | Named::Portal(_)) | Err(_) => {}
+            Ok(Named::Portal(_)) | Err(_) => {}
         }
         self.send(message, Expect::Close, lanes);
     }
@@ -203,17 +230,17 @@ impl Session {
 
     /// Makes sure that the unnamed statement on this server connection is the client's, or none.
     fn bring_unnamed(&mut self, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) {
-        let mine = (self.id, self.statements.unnamed().serial());
-        if backend.unnamed() == Some(mine) {
+        let mine = Unnamed::Of(self.id, self.statements.unnamed_serial());
+        if backend.unnamed() == mine {
             return;
         }
-        if let Some(rest) = self.statements.unnamed().rest() {
+        if let Some(rest) = self.statements.unnamed() {
             inject::parse(lanes.server.author(message.input), b"", rest);
-            backend.set_unnamed(Some(mine));
+            backend.set_unnamed(mine);
             self.expects.push(Expect::Injected(Injected::Unnamed), &mut lanes.client);
-        } else if backend.unnamed().is_some() {
+        } else if backend.unnamed() != Unnamed::None {
             inject::about_statement(lanes.server.author(message.input), b'C', b"");
-            backend.set_unnamed(None);
+            backend.set_unnamed(Unnamed::None);
             self.expects.push(Expect::Injected(Injected::Close), &mut lanes.client);
         }
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{BackendState, Settings};
+use crate::backend::{BackendState, Settings, Unnamed};
 use crate::sql::{Deallocates, Facts, PinReason};
 use crate::wire::inject;
 
@@ -62,7 +62,9 @@ pub(super) enum Barrier {
 impl Session {
     /// Whether the client's next message must wait.
     pub(super) fn is_held(&self) -> bool {
-        matches!(self.barrier, Barrier::Raised(_)) && !self.expects.is_empty()
+        // Copy data is what the server waits for itself.
+        let holding = self.awaiting || matches!(self.barrier, Barrier::Raised(_));
+        holding && !self.expects.is_empty() && !self.copying_in
     }
 
     /// A statement with these facts is on its way.
@@ -103,11 +105,19 @@ impl Session {
         self.bound = Removal::default();
     }
 
+    /// The Sync that was to make the server answer doesn't: the client must be let through to its next one.
+    pub(super) fn lower_barrier(&mut self) {
+        if let Barrier::Raised(removal) = self.barrier {
+            self.barrier = Barrier::Armed(removal);
+        }
+    }
+
     /// All is answered: what a barrier stood for has happened or not, and settings are read back.
     pub(super) fn settle(&mut self, backend: &mut BackendState, lanes: &mut Lanes) {
         if !self.expects.is_empty() {
             return;
         }
+        self.awaiting = false;
         if let Barrier::Raised(removal) = self.barrier {
             self.barrier = Barrier::None;
             self.removed(removal, backend);
@@ -140,7 +150,7 @@ impl Session {
         if removal.statements {
             self.statements.clear();
             backend.deallocated();
-            backend.set_unnamed(Some((self.id, 0)));
+            backend.set_unnamed(Unnamed::Unknown);
         }
         if removal.pin {
             self.pin = None;

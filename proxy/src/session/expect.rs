@@ -2,11 +2,13 @@
 //! to the next Sync; this queue says for each answer whether the client gets it, and what must be undone when it never comes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crate::backend::Body;
 use crate::wire::{Outbound, author};
 
 /// One thing that is still to come.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Expect {
     /// ParseComplete of the client's own Parse.
     Parse(Parsed),
@@ -14,14 +16,16 @@ pub(super) enum Expect {
     Bind,
     /// CloseComplete.
     Close,
+    /// CloseComplete of the unnamed statement, after which there is none, under this serial number.
+    CloseUnnamed(u64),
     /// RowDescription or NoData, perhaps behind a ParameterDescription.
     Describe,
     /// CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute,
     /// ReadyForQuery of a Sync.
     Sync,
-    /// Everything up to the ReadyForQuery of a Query.
-    Query,
+    /// Everything up to the ReadyForQuery of a Query, after which there is no unnamed statement, under this serial number.
+    Query(u64),
     /// Everything up to the ReadyForQuery of a FunctionCall.
     Call,
     /// Where the client ended its copy data. Nothing comes for it.
@@ -32,19 +36,29 @@ pub(super) enum Expect {
     Own(Own),
 }
 
+impl Expect {
+    /// The serial number of the client's unnamed statement, or of there being none, from this message on.
+    pub(super) const fn unnamed(&self) -> Option<u64> {
+        match self {
+            Self::Parse(Parsed::Unnamed(serial)) | Self::Query(serial) | Self::CloseUnnamed(serial) => Some(*serial),
+            _ => None,
+        }
+    }
+}
+
 /// What becomes untrue when a Parse fails or is skipped.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Parsed {
     /// The client's statement with this name, with the number of its body.
     Named(Box<[u8]>, u64),
-    /// The client's unnamed statement.
-    Unnamed,
+    /// The client's unnamed statement with this serial number.
+    Unnamed(u64),
     /// Nothing of ours depends on it.
     Free,
 }
 
 /// A message of ours.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Injected {
     /// A FunctionCall that gives a setting: a cycle of its own.
     Setting,
@@ -66,11 +80,13 @@ pub(super) enum Injected {
     Sync,
 }
 
-/// An answer of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An answer of ours, and what becomes untrue when the server skips the message it is for.
+#[derive(Debug)]
 pub(super) enum Own {
-    ParseComplete,
-    CloseComplete,
+    /// ParseComplete: the client has a statement of this name.
+    ParseComplete(Box<[u8]>),
+    /// CloseComplete: the client no longer has this statement.
+    CloseComplete(Box<[u8]>, Arc<Body>),
 }
 
 /// The queue.
@@ -106,15 +122,38 @@ impl Expects {
         head
     }
 
-    /// After an error in the extended protocol: hands out everything up to the next Sync, which stays. Returns whether
-    /// there is a Sync.
-    pub(super) fn skip_to_sync(&mut self, mut skipped: impl FnMut(Expect)) -> bool {
-        while let Some(head) = self.queue.front() {
-            if matches!(head, Expect::Sync | Expect::Injected(Injected::Sync)) {
-                return true;
-            }
-            if let Some(expect) = self.queue.pop_front() {
-                skipped(expect);
+    /// After an error in the extended protocol: hands out everything up to the next Sync, which stays, the latest first,
+    /// for that is the order of undoing. Returns whether there is a Sync.
+    pub(super) fn skip_to_sync(&mut self, skipped: impl FnMut(Expect)) -> bool {
+        let sync = self.queue.iter().position(is_sync);
+        self.queue.drain(..sync.unwrap_or(self.queue.len())).rev().for_each(skipped);
+        sync.is_some()
+    }
+
+    /// Whether a cycle before this one isn't answered yet.
+    pub(super) fn has_earlier_cycle(&self) -> bool {
+        self.queue.iter().any(|each| is_sync(each) || matches!(each, Expect::Query(_) | Expect::Call))
+    }
+
+    /// Whether an error could still undo what was noted of a statement's name without taking along what is sent now: it was
+    /// noted in a cycle before this one, and isn't answered.
+    pub(super) fn may_undo(&self, name: &[u8]) -> bool {
+        let earlier = self.queue.iter().rposition(is_sync).unwrap_or(0);
+        self.queue.range(..earlier).any(|each| match each {
+            Expect::Parse(Parsed::Named(noted, _))
+            | Expect::Own(Own::ParseComplete(noted) | Own::CloseComplete(noted, _)) => **noted == *name,
+            _ => false,
+        })
+    }
+
+    /// The same for the unnamed statement. A message of this cycle that replaces it makes it sure.
+    pub(super) fn may_undo_unnamed(&self) -> bool {
+        let mut earlier = false;
+        for each in self.queue.iter().rev() {
+            if is_sync(each) {
+                earlier = true;
+            } else if each.unnamed().is_some() {
+                return earlier;
             }
         }
         false
@@ -123,18 +162,18 @@ impl Expects {
     /// Copy data is to come from the client: Syncs that it sent in front of the end of its data are read by nobody.
     /// Returns whether that end is still to come.
     pub(super) fn copy_begins(&mut self) -> bool {
-        let end = (1..self.queue.len()).find(|at| self.queue[*at] != Expect::Sync).unwrap_or(self.queue.len());
+        let end = (1..self.queue.len()).find(|at| !matches!(self.queue[*at], Expect::Sync)).unwrap_or(self.queue.len());
         if end > 1 {
             self.queue.drain(1..end);
         }
         self.queue.len() < 2
     }
 
-    /// Forgets all and says how many cycles of the client were under way.
-    pub(super) fn abandon(&mut self) -> usize {
+    /// Hands out everything, the latest first, and says how many cycles of the client were under way.
+    pub(super) fn abandon(&mut self, undone: impl FnMut(Expect)) -> usize {
         let cycles =
-            self.queue.iter().filter(|each| matches!(each, Expect::Sync | Expect::Query | Expect::Call)).count();
-        self.queue.clear();
+            self.queue.iter().filter(|each| matches!(each, Expect::Sync | Expect::Query(_) | Expect::Call)).count();
+        self.queue.drain(..).rev().for_each(undone);
         cycles
     }
 
@@ -145,12 +184,16 @@ impl Expects {
     fn settle_behind(&mut self, input: &[u8], client: &mut Outbound) {
         loop {
             match self.queue.front() {
-                Some(Expect::Own(Own::ParseComplete)) => author::bare(client.author(input), b'1'),
-                Some(Expect::Own(Own::CloseComplete)) => author::bare(client.author(input), b'3'),
+                Some(Expect::Own(Own::ParseComplete(_))) => author::bare(client.author(input), b'1'),
+                Some(Expect::Own(Own::CloseComplete(..))) => author::bare(client.author(input), b'3'),
                 Some(Expect::CopyEnd) => {}
                 _ => return,
             }
             self.queue.pop_front();
         }
     }
+}
+
+const fn is_sync(expect: &Expect) -> bool {
+    matches!(expect, Expect::Sync | Expect::Injected(Injected::Sync))
 }

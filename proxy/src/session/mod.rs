@@ -120,6 +120,8 @@ pub struct Session {
     bound: Removal,
     /// An error came since the barrier was raised.
     erred: bool,
+    /// The client's next message waits for answers that were asked for with a Flush.
+    awaiting: bool,
     /// RESET ALL took the context away in the middle of a transaction.
     reopening: bool,
     /// The server sent an error that ends the connection.
@@ -151,6 +153,7 @@ impl Session {
             barrier: Barrier::None,
             bound: Removal::default(),
             erred: false,
+            awaiting: false,
             reopening: false,
             fatal: false,
             reported: None,
@@ -254,7 +257,8 @@ impl Session {
     /// The server connection is gone before the session's statements ran in its workspace: each cycle under way is
     /// answered with the fault, and the session is idle again.
     pub fn detach_failed(&mut self, fault: &Fault, lanes: &mut Lanes) {
-        let cycles = self.expects.abandon();
+        let statements = &mut self.statements;
+        let cycles = self.expects.abandon(|each| statements.undo(each));
         let out = lanes.client.author(&[]);
         for _ in 0..cycles {
             author::error(out, author::Severity::Error, fault);
@@ -280,6 +284,7 @@ impl Session {
         self.touched.clear();
         self.barrier = Barrier::None;
         self.bound = Removal::default();
+        self.awaiting = false;
         self.reopening = false;
     }
 }

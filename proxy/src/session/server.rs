@@ -1,7 +1,7 @@
 //! The server's side: each message is held against what is owed, and relayed, swallowed or acted upon. Rows and copy data
 //! pass unread. The server is no more trusted with the framing than a client is.
 
-use crate::backend::BackendState;
+use crate::backend::{BackendState, Unnamed};
 use crate::domain::limits::OPENED_MESSAGE_BYTES_MAX;
 use crate::domain::{Fault, Origin, SqlState};
 use crate::wire::frame::HEAD;
@@ -68,7 +68,10 @@ impl Session {
             match fate {
                 Fate::Relay | Fate::Swallow => {}
                 Fate::RelayLast | Fate::SwallowLast => {
-                    self.expects.pop(input, &mut lanes.client);
+                    let paid = self.expects.pop(input, &mut lanes.client);
+                    if let Some(serial) = paid.and_then(|paid| paid.unnamed()) {
+                        self.statements.unnamed_confirmed(serial);
+                    }
                 }
                 Fate::RelayAndSkip | Fate::SwallowAndSkip => self.skip(backend),
                 Fate::Unbound => return Ok((at, Progress::Unbound(unbound(seen)))),
@@ -101,20 +104,25 @@ impl Session {
     fn answer(&mut self, tag: u8) -> Result<Fate, Fault> {
         let head = self.expects.head().ok_or_else(|| broken("an answer that nothing was asked for"))?;
         match (tag, head) {
-            (b'D' | b'H' | b'd' | b'c', Expect::Query | Expect::Execute) => Ok(Fate::Relay),
-            (b'T' | b'C' | b'I', Expect::Query) => Ok(Fate::Relay),
-            (b'G', Expect::Query | Expect::Execute) => {
-                let extended = *head == Expect::Execute;
+            (b'D' | b'H' | b'd' | b'c', Expect::Query(_) | Expect::Execute) => Ok(Fate::Relay),
+            (b'T' | b'C' | b'I', Expect::Query(_)) => Ok(Fate::Relay),
+            (b'G', Expect::Query(_) | Expect::Execute) => {
+                let extended = matches!(head, Expect::Execute);
                 self.copying_in = self.expects.copy_begins();
-                // The Sync that the client sent with its Execute is read by nobody: another one must come.
+                // The Sync that the client sent with its Execute is read by nobody: another one must come. So is a Flush of ours.
                 self.in_cycle |= extended && self.copying_in;
+                self.awaiting = false;
+                if extended {
+                    self.lower_barrier();
+                }
                 Ok(Fate::Relay)
             }
             (b'C' | b'I' | b's', Expect::Execute) => {
                 self.copying_in = false;
                 Ok(Fate::RelayLast)
             }
-            (b'1', Expect::Parse(_)) | (b'2', Expect::Bind) | (b'3', Expect::Close) => Ok(Fate::RelayLast),
+            (b'1', Expect::Parse(_)) | (b'2', Expect::Bind) => Ok(Fate::RelayLast),
+            (b'3', Expect::Close | Expect::CloseUnnamed(_)) => Ok(Fate::RelayLast),
             (b't', Expect::Describe) => Ok(Fate::Relay),
             (b'T' | b'n', Expect::Describe) => Ok(Fate::RelayLast),
             (
@@ -131,7 +139,7 @@ impl Session {
         self.status = status.ok_or_else(|| broken("a ReadyForQuery with an unknown status"))?;
         self.copying_in = false;
         match self.expects.head() {
-            Some(Expect::Sync | Expect::Query | Expect::Call) => Ok(Fate::RelayLast),
+            Some(Expect::Sync | Expect::Query(_) | Expect::Call) => Ok(Fate::RelayLast),
             Some(Expect::Injected(Injected::Setting | Injected::Seal | Injected::ReadBack(_) | Injected::Sync)) => {
                 Ok(Fate::SwallowLast)
             }
@@ -159,7 +167,7 @@ impl Session {
                 Fate::Swallow
             }
             Some(Expect::Injected(Injected::Surface)) => Fate::SwallowAndSkip,
-            Some(Expect::Query | Expect::Call) | None => {
+            Some(Expect::Query(_) | Expect::Call) | None => {
                 self.erred = true;
                 Fate::Relay
             }
@@ -205,22 +213,28 @@ impl Session {
 
     /// The server skips to the next Sync: what was promised for the messages between is undone.
     fn skip(&mut self, backend: &mut BackendState) {
-        let (id, statements) = (self.id, &mut self.statements);
-        let synced = self.expects.skip_to_sync(|skipped| match skipped {
-            Expect::Parse(Parsed::Named(name, body)) => {
-                statements.remove(&name);
-                backend.unprepared(body);
-            }
-            Expect::Injected(Injected::Parse(body)) => backend.unprepared(body),
-            Expect::Parse(Parsed::Unnamed) | Expect::Injected(Injected::Unnamed) => {
-                statements.unnamed().forget();
-                backend.set_unnamed(Some((id, 0)));
-            }
-            _ => {}
+        // Of an unnamed statement whose own Parse failed nothing is left; one whose Parse was skipped leaves the one before.
+        if let Some(Expect::Parse(Parsed::Unnamed(serial))) = self.expects.head() {
+            self.statements.unnamed_failed(*serial);
+        }
+        let statements = &mut self.statements;
+        let synced = self.expects.skip_to_sync(|skipped| {
+            undo(&skipped, backend);
+            statements.undo(skipped);
         });
         self.skipping = !synced;
         // Whatever the client sent behind the error, a Query too, is skipped: the cycle is open until its Sync.
         self.in_cycle |= !synced;
+    }
+}
+
+/// The server didn't get to a message: what was noted of its connection isn't so.
+fn undo(skipped: &Expect, backend: &mut BackendState) {
+    match skipped {
+        Expect::Parse(Parsed::Named(_, body)) | Expect::Injected(Injected::Parse(body)) => backend.unprepared(*body),
+        Expect::Injected(Injected::Unnamed | Injected::Close) => backend.set_unnamed(Unnamed::Unknown),
+        other if other.unnamed().is_some() => backend.set_unnamed(Unnamed::Unknown),
+        _ => {}
     }
 }
 

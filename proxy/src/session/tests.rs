@@ -92,6 +92,14 @@ impl Stage {
         self.sent_to_server(&bytes)
     }
 
+    /// The client sends more than may be passed on; what went to the server is returned, and the messages that wait.
+    fn held(&mut self, script: &str) -> (String, String) {
+        let bytes = script_bytes(script);
+        let (taken, state) = self.raw_client(&bytes);
+        assert_eq!(state, Taken::Held, "{script}");
+        (self.sent_to_server(&bytes), words(&bytes[taken..]))
+    }
+
     fn raw_client(&mut self, bytes: &[u8]) -> (usize, Taken) {
         self.lent(|session, backend, core, lanes| session.on_client(bytes, backend, core, lanes)).expect("no fault")
     }

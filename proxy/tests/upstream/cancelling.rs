@@ -1,10 +1,9 @@
 //! Cancel requests.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgcordon::pool::upstream::Upstream;
 use pgcordon::tls::{Connector, Mode};
-use tokio::io::AsyncWriteExt;
 
 use crate::scratch::Scratch;
 use crate::{ask, tcp, unix};
@@ -26,10 +25,8 @@ async fn a_cancel_request_hits_the_running_statement() {
             tokio::time::sleep(Duration::from_millis(50)).await;
             upstream.cancel(pid, &secret).await.unwrap();
         };
-        let start = Instant::now();
         let (outcome, ()) = tokio::join!(sleeping, cancelling);
         assert_eq!(outcome, Err("57014".to_owned()));
-        assert!(start.elapsed() < Duration::from_secs(10));
         assert_eq!(ask(&mut connection, "select 1").await.unwrap(), ["1"]);
     }
 }
@@ -49,29 +46,4 @@ async fn a_cancel_request_that_is_followed_never_hits_the_next_statement() {
         assert_eq!(next, Ok(vec!["2000".to_owned()]), "round {round}");
     }
     assert!(hits > 0, "the race was none");
-}
-
-/// Why requests are followed: written and forgotten, some hit the statement after the one they were meant for.
-#[tokio::test]
-#[allow(clippy::print_stderr, reason = "the figure is the point")]
-#[ignore = "a measurement, not a promise: cargo test --test upstream -- --ignored --nocapture"]
-async fn a_cancel_request_that_is_not_followed_hits_next_statements() {
-    let scratch = Scratch::shared();
-    let upstream = Upstream::new(unix(&scratch));
-    let mut connection = upstream.connect("postgres", "trust_role").await.unwrap();
-    let path = scratch.directory().join(format!(".s.PGSQL.{}", scratch.port));
-    let mut packet = [0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e].to_vec();
-    packet.extend_from_slice(&connection.pid.to_be_bytes());
-    packet.extend_from_slice(&connection.secret);
-    let mut killed = 0;
-    for _ in 0..3000 {
-        // A flood of them fills the server's backlog; those don't count.
-        let Ok(mut cancel) = tokio::net::UnixStream::connect(&path).await else { continue };
-        cancel.write_all(&packet).await.unwrap();
-        drop(cancel);
-        let _ = ask(&mut connection, "select 1").await;
-        killed += u32::from(ask(&mut connection, "select count(*) from generate_series(1, 2000)").await.is_err());
-    }
-    assert!(killed > 0, "not one of 3000");
-    eprintln!("{killed} of 3000 next statements were killed");
 }

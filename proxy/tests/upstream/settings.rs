@@ -131,10 +131,11 @@ async fn settings_can_be_put_back_so_that_one_tenant_does_not_keep_all_out() {
     ] {
         assert!(connect(target.clone(), "mended").await.is_ok(), "before {attack}");
         scratch.sql_as("mended", attack);
-        connect(target.clone(), "mended").await.expect_err(attack);
+        let mut connection = connect(target.clone(), "mended").await.expect(attack);
+        assert_eq!(ask(&mut connection, "show search_path").await.unwrap(), ["\"it's\", public"], "{attack}");
+        assert_eq!(ask(&mut connection, "show work_mem").await.unwrap(), ["64MB"], "{attack}");
+        assert_eq!(ask(&mut connection, "show statement_timeout").await.unwrap(), ["0"], "{attack}");
     }
-    let mut connection = connect(target, "mended").await.unwrap();
-    assert_eq!(ask(&mut connection, "show search_path").await.unwrap(), ["\"it's\", public"]);
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ fn the_unnamed_statement_follows_too() {
 #[test]
 fn nobody_binds_the_unnamed_statement_of_another() {
     let mut stage = Stage::attached();
-    stage.backend.set_unnamed(Some((99, 1)));
+    stage.backend.set_unnamed(crate::backend::Unnamed::Of(99, 1));
     assert_eq!(stage.client("B(,) S"), "C(S) B S");
     assert_eq!(stage.server("3 E(SQLSTATE26000) Z(I)"), "E(C26000) Z(I)");
 }
@@ -87,8 +87,8 @@ fn a_name_in_use_is_refused_by_postgres_itself() {
     let mut stage = Stage::attached();
     stage.client("P(a,select 1) S");
     stage.server("1 Z(I)");
-    assert_eq!(stage.client("P(a,select 2) S"), "P(a|select 1) P(a|select 2) S");
-    assert_eq!(stage.server("1 E(SQLSTATE42P05) Z(I)"), "E(C42P05) Z(I)");
+    assert_eq!(stage.client("P(a,select 2) S"), "C(Sa) P(a) P(a|select 2) S");
+    assert_eq!(stage.server("3 1 E(SQLSTATE42P05) Z(I)"), "E(C42P05) Z(I)");
     assert_eq!(stage.session.leaving(&stage.backend), Leaving::Soiled);
 }
 

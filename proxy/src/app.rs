@@ -71,7 +71,7 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let address = listener.local_addr()?;
     let data =
         control.block_on(async { Control::start(settings.control_target()?).await.map_err(anyhow::Error::from) });
-    let data = data.context("the control data can't be loaded")?;
+    let data = data.with_context(|| format!("the control data can't be loaded from {}", settings.address()))?;
     let (shared, pools) = shared(&settings, &data)?;
     let counters: Vec<Arc<CoreCounters>> = (0..core_count(&settings)).map(|_| Arc::default()).collect();
 

@@ -33,6 +33,7 @@ const PLUS: &str = "SCRAM-SHA-256-PLUS";
 pub enum ConfiguredMethod {
     /// SCRAM for everybody.
     #[default]
+    #[serde(rename = "scram-sha-256")]
     ScramSha256,
     /// A plain password where nobody can read along (TLS, loopback), SCRAM elsewhere.
     Password,

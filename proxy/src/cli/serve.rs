@@ -55,11 +55,14 @@ fn wait_for_the_end() -> Result<(), Failure> {
     let waited = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
         runtime.block_on(async {
             let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            let mut hangup = signal(SignalKind::hangup())?;
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return Ok(()),
+                    _ = interrupt.recv() => return Ok(()),
+                    _ = hangup.recv() => tracing::warn!("SIGHUP: this version reloads nothing; restart to change the configuration"),
+                }
             }
-            Ok(())
         })
     });
     waited.map_err(|error| Failure::outside(format!("signals can't be waited for: {error}")))

@@ -121,7 +121,8 @@ fn read_secret_files(table: &mut Table, path: &str, mistakes: &mut Vec<Mistake>)
             read_secret_files(section, &full, mistakes);
             continue;
         }
-        let Some(secret) = key.strip_suffix("_file").filter(|secret| super::SECRETS.contains(secret)) else { continue };
+        let is_secret = |name: &&str| path == super::PASSWORDS || super::SECRETS.contains(name);
+        let Some(secret) = key.strip_suffix("_file").filter(is_secret) else { continue };
         let Some(Value::String(file)) = table.remove(&key) else {
             mistakes.push(Mistake::new(full, "must be the path of a file"));
             continue;
@@ -230,6 +231,57 @@ mod tests {
             load("[http]\ntoken_file = '/nonexistent'", &[]).expect_err("a mistake")[0]
                 .starts_with("http.token_file: ")
         );
+    }
+
+    #[test]
+    fn a_roles_password_may_come_from_a_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("password");
+        std::fs::write(&file, "hunter2").expect("a file");
+        let settings = load(&format!("[upstream.passwords]\npgcordon_app_file = '{}'", file.display()), &[]);
+        assert_eq!(settings.expect("settings").upstream.passwords["pgcordon_app"].expose(), "hunter2");
+    }
+
+    const DOCUMENTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/pgcordon.toml");
+
+    fn documented() -> String {
+        std::fs::read_to_string(DOCUMENTED).expect("the documented configuration")
+    }
+
+    #[test]
+    fn the_documented_configuration_is_the_default_one_and_complete() {
+        let said: Table = documented().parse().expect("TOML");
+        let meant = Table::try_from(Settings::default()).expect("a table");
+        assert_eq!(said, meant);
+        let read = Settings::load(Some(Path::new(DOCUMENTED)), std::iter::empty()).expect("settings");
+        assert_eq!(Table::try_from(read).expect("a table"), meant);
+    }
+
+    #[test]
+    fn what_is_documented_in_comments_exists_and_every_key_is_explained() {
+        let text = documented();
+        let is_example = |line: &&str| {
+            line.strip_prefix("# ").is_some_and(|rest| {
+                rest.split_once(" = ")
+                    .is_some_and(|(key, _)| key.chars().all(|each| each.is_ascii_lowercase() || each == '_'))
+            })
+        };
+        let examples: Vec<&str> = text.lines().filter(is_example).collect();
+        assert!(examples.len() >= 5, "{examples:?}");
+        let uncommented: Vec<&str> =
+            text.lines().map(|line| if is_example(&line) { &line[2..] } else { line }).collect();
+        let mistakes = load(&uncommented.join("\n"), &[]).expect_err("files that don't exist");
+        assert!(mistakes.iter().all(|mistake| !mistake.contains("no such key")), "{mistakes:?}");
+        for optional in ["certificate", "key", "tls_root"] {
+            assert!(examples.iter().any(|line| line.starts_with(&format!("# {optional} = "))), "{optional}");
+        }
+        let mut before = "";
+        for line in text.lines() {
+            let same_pair = before.starts_with("host = ") && line.starts_with("port = ");
+            let is_key = !line.starts_with(['#', '[']) && line.contains(" = ");
+            assert!(!is_key || before.starts_with('#') || same_pair, "{line} isn't explained");
+            before = line;
+        }
     }
 
     #[test]

@@ -19,7 +19,9 @@ pub use crate::domain::Secret;
 pub use load::Mistake;
 
 /// Keys whose values may come from a file, as `KEY_file`.
-const SECRETS: [&str; 3] = ["token", "admin_url", "password"];
+const SECRETS: [&str; 2] = ["token", "admin_url"];
+/// The section in which every key names a secret.
+const PASSWORDS: &str = "upstream.passwords";
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

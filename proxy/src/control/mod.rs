@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::domain::clock;
+
 pub use settings::RoleNames;
 pub use snapshot::{Snapshot, Workspace};
 pub use store::StoreError;
@@ -26,6 +28,8 @@ const CHANNEL: &str = "cordon_control";
 const POLL: Duration = Duration::from_secs(5);
 /// Changes that come this soon after each other are loaded together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
+/// Loading takes at most one part in this many of the time: every tenant may NOTIFY, and the more there are, the longer it takes.
+const REST: u32 = 20;
 /// How long to wait before the control database is tried again.
 const RECONNECT: Duration = Duration::from_millis(500);
 
@@ -124,11 +128,14 @@ async fn keep_current(
     snapshot: Arc<ArcSwap<Snapshot>>,
     sender: watch::Sender<Option<Arc<Snapshot>>>,
 ) {
+    let mut not_before = clock::now();
     loop {
         let heard = tokio::time::timeout(POLL, connection.notified.recv()).await;
         let mut lost = matches!(heard, Ok(None));
         if !lost {
-            tokio::time::sleep(DEBOUNCE).await;
+            let rest = not_before.saturating_duration_since(clock::now());
+            tokio::time::sleep(rest.max(DEBOUNCE)).await;
+            let begin = clock::now();
             match store::load(&mut connection.client, &target.roles).await {
                 Ok(next) => {
                     let before = snapshot.swap(Arc::new(next));
@@ -139,6 +146,7 @@ async fn keep_current(
                     lost = connection.client.is_closed();
                 }
             }
+            not_before = clock::now() + (begin.elapsed() * REST).min(POLL);
         }
         if lost {
             tracing::error!("the control connection is lost; the last snapshot holds until it is back");

@@ -13,8 +13,8 @@ use crate::tenant::SigningKey;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Postgres refused, or can't be reached.
-    #[error("{}", describe(.0))]
-    Postgres(#[from] tokio_postgres::Error),
+    #[error("{0}")]
+    Postgres(String),
     /// The schema isn't there.
     #[error("the schema cordon is missing or not readable in this database: run `pgcordon migrate`")]
     NotMigrated,
@@ -33,6 +33,12 @@ pub enum StoreError {
     /// The name is taken.
     #[error("a workspace named {0:?} exists already")]
     DuplicateWorkspace(String),
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(describe(&error))
+    }
 }
 
 /// An error of Postgres in one line.

@@ -83,7 +83,7 @@ pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, St
 fn missing(error: tokio_postgres::Error) -> StoreError {
     match error.code().map(tokio_postgres::error::SqlState::code) {
         Some("42P01" | "3F000" | "42501" | "42703") => StoreError::NotMigrated,
-        _ => StoreError::Postgres(error),
+        _ => error.into(),
     }
 }
 

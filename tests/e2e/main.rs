@@ -13,4 +13,6 @@ mod isolation;
 mod keys;
 mod pooling;
 mod prepared;
+mod tls;
+mod tools;
 mod upstream_lost;

@@ -1,5 +1,7 @@
 //! `pgcordon check`: reports every hole in the isolation.
 
+use std::fmt::Write as _;
+
 use super::Failure;
 use super::connect::{Configured, administrator, run as block_on, schema};
 use crate::control::schema::check::{self, Finding, Severity};
@@ -26,7 +28,6 @@ const SEVERITIES: [(Severity, &str); 5] = [
 ///
 /// # Errors
 /// Postgres unreachable; or something above `info` is open (exit code 1).
-#[allow(clippy::print_stdout, reason = "a command of the CLI")]
 pub fn run(args: Args) -> Result<(), Failure> {
     let settings = args.configured.settings()?;
     block_on(async {
@@ -34,14 +35,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let roles = &settings.upstream.roles;
         let findings = check::check(&client, roles, &settings.context_names()).await.map_err(schema)?;
         if args.json {
-            println!("{}", as_json(&findings));
+            say!("{}", as_json(&findings));
         } else {
-            findings.iter().for_each(|finding| println!("{}", as_text(finding)));
+            say!("{}", as_text(&findings));
         }
         let open = findings.iter().filter(|finding| finding.severity != Severity::Info).count();
         if open == 0 {
             if !args.json {
-                println!("no holes found");
+                say!("no holes found");
             }
             return Ok(());
         }
@@ -59,10 +60,60 @@ fn count(findings: &[Finding], severity: Severity) -> usize {
     findings.iter().filter(|finding| finding.severity == severity).count()
 }
 
-fn as_text(finding: &Finding) -> String {
-    let severity = SEVERITIES.iter().find(|(severity, _)| *severity == finding.severity).map_or("", |(_, name)| name);
-    format!(
-        "{severity:<8} {} [{}]\n         {}\n         fix: {}",
-        finding.object, finding.id, finding.what, finding.fix
-    )
+/// The worst first; what is said of many objects is said once.
+fn as_text(findings: &[Finding]) -> String {
+    let mut out = String::new();
+    for (severity, name) in SEVERITIES {
+        let mut alike: Vec<(&Finding, Vec<&str>)> = Vec::new();
+        for finding in findings.iter().filter(|finding| finding.severity == severity) {
+            match alike
+                .iter_mut()
+                .find(|(first, _)| (&first.id, &first.what, &first.fix) == (&finding.id, &finding.what, &finding.fix))
+            {
+                Some((_, objects)) => objects.push(&finding.object),
+                None => alike.push((finding, vec![&finding.object])),
+            }
+        }
+        for (finding, objects) in alike {
+            let objects = objects.join(", ");
+            let Finding { id, what, fix, .. } = finding;
+            let _ = write!(out, "{name:<8} {objects} [{id}]\n         {what}\n         fix: {fix}\n");
+        }
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(severity: Severity, object: &str, fix: &str) -> Finding {
+        let fix = fix.to_owned();
+        Finding { id: "rule", severity, object: object.to_owned(), what: "is open".to_owned(), fix }
+    }
+
+    #[test]
+    fn what_is_said_of_many_objects_is_said_once_and_the_worst_first() {
+        let findings = [
+            finding(Severity::Info, "a", "close it"),
+            finding(Severity::Critical, "b", "close it"),
+            finding(Severity::Info, "c", "close it"),
+            finding(Severity::Info, "d", "close d"),
+        ];
+        let lines: Vec<String> = as_text(&findings).lines().map(|line| line.trim().to_owned()).collect();
+        let expected = [
+            "critical b [rule]",
+            "is open",
+            "fix: close it",
+            "info     a, c [rule]",
+            "is open",
+            "fix: close it",
+            "info     d [rule]",
+            "is open",
+            "fix: close d",
+        ];
+        assert_eq!(lines, expected);
+        assert_eq!(as_json(&findings)["summary"]["info"], 3);
+    }
 }

@@ -43,7 +43,6 @@ impl Kept {
 ///
 /// # Errors
 /// Postgres unreachable; or the administrator isn't allowed a step (exit code 1), which is named.
-#[allow(clippy::print_stdout, reason = "a command of the CLI")]
 pub fn run(args: Args) -> Result<(), Failure> {
     let settings = args.configured.settings()?;
     let allow: Vec<Allow> = args.allow.iter().map(|kept| kept.allow()).collect();
@@ -51,15 +50,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let client = administrator(&settings).await?;
         let hardened = harden::harden(&client, &settings.upstream.roles, &allow, args.dry_run).await.map_err(schema)?;
         if args.dry_run {
-            hardened.done.iter().for_each(|statement| println!("{statement};"));
+            hardened.done.iter().for_each(|statement| say!("{statement};"));
             return Ok(());
         }
-        println!("hardened: {} statements", hardened.done.len());
+        say!("hardened: {} statements", hardened.done.len());
         if hardened.refused.is_empty() {
             return Ok(());
         }
         for (statement, reason) in &hardened.refused {
-            println!("stays open: {statement}: {reason}");
+            say!("stays open: {statement}: {reason}");
         }
         Err(Failure::not_so(format!("{} steps aren't allowed to this administrator", hardened.refused.len()))
             .hint("have them run by a superuser, or ask the provider; what they would close stays open until then"))

@@ -93,7 +93,6 @@ struct Wanted<'a> {
     expires: Option<i64>,
 }
 
-#[allow(clippy::print_stdout, reason = "a command of the CLI")]
 async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Result<(), Failure> {
     match (wanted.kind, wanted.workspace) {
         (KeyKind::Application | KeyKind::Support, _) => {
@@ -126,10 +125,10 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
             "key_id": secret.key_id.as_str(), "secret": secret.secret.as_str(), "dsn": dsn, "kind": wanted.kind.as_str(),
             "workspace": workspace.map(|workspace| workspace.name), "expires_at": expires_at,
         });
-        println!("{key}");
+        say!("{key}");
     } else {
-        println!("{dsn}");
-        println!("This is the only time the secret is shown.");
+        say!("{dsn}");
+        say!("This is the only time the secret is shown.");
     }
     Ok(())
 }
@@ -139,7 +138,6 @@ fn dsn(settings: &Settings, secret: &ApiKeySecret) -> String {
     format!("postgres://{}:{}@{}/{database}", secret.key_id, secret.secret.as_str(), settings.server.listen)
 }
 
-#[allow(clippy::print_stdout, reason = "a command of the CLI")]
 async fn list(settings: &Settings, workspace: Option<&str>, as_json: bool) -> Result<(), Failure> {
     let client = control(settings).await?;
     let workspace = match workspace {
@@ -148,7 +146,7 @@ async fn list(settings: &Settings, workspace: Option<&str>, as_json: bool) -> Re
     };
     let keys = store::keys(&client, workspace).await.map_err(failed)?;
     if as_json {
-        println!("{}", json!(keys));
+        say!("{}", json!(keys));
         return Ok(());
     }
     for ListedKey { key_id, workspace, kind, name, expires_at, revoked_at, .. } in &keys {
@@ -157,35 +155,29 @@ async fn list(settings: &Settings, workspace: Option<&str>, as_json: bool) -> Re
             (None, Some(at)) => format!("expires {at}"),
             (None, None) => "good".to_owned(),
         };
-        println!(
-            "{key_id}  {kind}  {}  {state}  {}",
-            workspace.as_deref().unwrap_or("-"),
-            name.as_deref().unwrap_or("")
-        );
+        say!("{key_id}  {kind}  {}  {state}  {}", workspace.as_deref().unwrap_or("-"), name.as_deref().unwrap_or(""));
     }
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "a command of the CLI")]
 async fn rotate(settings: &Settings, key_id: &str, as_json: bool) -> Result<(), Failure> {
     let client = control(settings).await?;
     let secret = ApiKeySecret::for_key(crate::domain::KeyId::new(key_id));
     store::rotate_key(&client, &secret).await.map_err(failed)?;
     let dsn = dsn(settings, &secret);
     if as_json {
-        println!("{}", json!({"key_id": key_id, "secret": secret.secret.as_str(), "dsn": dsn}));
+        say!("{}", json!({"key_id": key_id, "secret": secret.secret.as_str(), "dsn": dsn}));
     } else {
-        println!("{dsn}");
-        println!("This is the only time the secret is shown. Sessions that are open stay open.");
+        say!("{dsn}");
+        say!("This is the only time the secret is shown. Sessions that are open stay open.");
     }
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "a command of the CLI")]
 async fn revoke(settings: &Settings, key_id: &str) -> Result<(), Failure> {
     let client = control(settings).await?;
     let was_good = store::revoke_key(&client, key_id).await.map_err(failed)?;
-    println!("{key_id} {}", if was_good { "is revoked" } else { "was revoked already" });
+    say!("{key_id} {}", if was_good { "is revoked" } else { "was revoked already" });
     Ok(())
 }
 

@@ -1,8 +1,8 @@
-//! `pgcordon migrate`: creates or upgrades the schema `cordon`.
+//! `pgcordon migrate`: creates or upgrades the schema `cordon` and the upstream roles.
 
 use super::Failure;
 use super::connect::{Configured, administrator, run as block_on, schema};
-use crate::control::schema::migrate;
+use crate::control::schema::{migrate, roles};
 
 /// Options of `migrate`.
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,6 @@ pub struct Args {
 ///
 /// # Errors
 /// Postgres unreachable, or a schema that a newer program made.
-#[allow(clippy::print_stdout, reason = "a command of the CLI")]
 pub fn run(args: Args) -> Result<(), Failure> {
     let settings = args.configured.settings()?;
     block_on(async {
@@ -23,10 +22,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let done =
             migrate::migrate(&mut client, &settings.upstream.roles, &settings.context_names()).await.map_err(schema)?;
         if done.applied.is_empty() {
-            println!("the schema cordon is at version {}: nothing to do", done.version);
+            say!("the schema cordon is at version {}: nothing to do", done.version);
         }
         for name in &done.applied {
-            println!("applied {name}");
+            say!("applied {name}");
+        }
+        let set = roles::set_passwords(&client, &settings.upstream.roles, &settings.upstream.passwords).await;
+        for role in set.map_err(schema)? {
+            say!("the role {role} has its password of the configuration");
         }
         Ok(())
     })

@@ -18,7 +18,7 @@ pub struct ProtectArgs {
     /// Adds the workspace column where there is none
     #[arg(long, conflicts_with = "via")]
     add_column: bool,
-    /// The foreign key column by which rows belong to a protected parent
+    /// The foreign key, or its column, by which rows belong to a protected parent
     #[arg(long, value_name = "FK", conflicts_with = "column")]
     via: Option<String>,
     /// Prints the SQL and changes nothing
@@ -74,14 +74,13 @@ pub fn run_undo(args: UnprotectArgs) -> Result<(), Failure> {
     })
 }
 
-#[allow(clippy::print_stdout, reason = "a command of the CLI")]
 fn tell(done: &Protected, what: &str, dry_run: bool) {
     if dry_run {
-        println!("-- {}", done.table);
+        say!("-- {}", done.table);
         for statement in &done.statements {
-            println!("{statement};");
+            say!("{statement};");
         }
     } else {
-        println!("{} {what}", done.table);
+        say!("{} {what}", done.table);
     }
 }

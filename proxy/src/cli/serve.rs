@@ -24,11 +24,10 @@ pub struct Args {
 ///
 /// # Errors
 /// Mistakes in the configuration, a port in use, Postgres unreachable.
-#[allow(clippy::print_stdout, reason = "a command of the CLI")]
 pub fn run(args: Args) -> Result<(), Failure> {
     let settings = load(args.config.as_deref())?;
     if args.check {
-        println!("the configuration is right");
+        say!("the configuration is right");
         return Ok(());
     }
     logging::start(&settings.log)?;

@@ -58,7 +58,6 @@ enum Action {
 ///
 /// # Errors
 /// No such workspace, a name that is taken, Postgres unreachable.
-#[allow(clippy::print_stdout, reason = "a command of the CLI")]
 pub fn run(args: Args) -> Result<(), Failure> {
     let settings = args.configured.settings()?;
     block_on(async {
@@ -82,9 +81,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         if args.json {
             let all: Vec<Value> = workspaces.iter().map(as_json).collect();
             let list = matches!(args.action, Action::List);
-            println!("{}", if list { json!(all) } else { all.into_iter().next().unwrap_or_default() });
+            say!("{}", if list { json!(all) } else { all.into_iter().next().unwrap_or_default() });
         } else {
-            workspaces.iter().for_each(|each| println!("{what}{}  {}  {}", each.id, status(each), each.name));
+            workspaces.iter().for_each(|each| say!("{what}{}  {}  {}", each.id, status(each), each.name));
         }
         Ok(())
     })

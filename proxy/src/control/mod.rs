@@ -26,10 +26,9 @@ pub use store::StoreError;
 const CHANNEL: &str = "cordon_control";
 /// How often the snapshot is loaded although nothing was heard.
 const POLL: Duration = Duration::from_secs(5);
-/// Changes that come this soon after each other are loaded together.
-const DEBOUNCE: Duration = Duration::from_millis(20);
-/// Loading takes at most one part in this many of the time: every tenant may NOTIFY, and the more there are, the longer it takes.
-const REST: u32 = 20;
+/// For how many times as long as a load took no other one begins: every tenant may NOTIFY, and loading takes at most a
+/// tenth of the time. A change that comes after a quiet time is loaded at once.
+const REST: u32 = 9;
 /// How long to wait before the control database is tried again.
 const RECONNECT: Duration = Duration::from_millis(500);
 
@@ -133,8 +132,7 @@ async fn keep_current(
         let heard = tokio::time::timeout(POLL, connection.notified.recv()).await;
         let mut lost = matches!(heard, Ok(None));
         if !lost {
-            let rest = not_before.saturating_duration_since(clock::now());
-            tokio::time::sleep(rest.max(DEBOUNCE)).await;
+            tokio::time::sleep(not_before.saturating_duration_since(clock::now())).await;
             let begin = clock::now();
             match store::load(&mut connection.client, &target.roles).await {
                 Ok(next) => {

@@ -1,8 +1,10 @@
 //! The schema `cordon` itself.
 
-use pgcordon::control::schema::SchemaError;
+use pgcordon::control::RoleNames;
+use pgcordon::control::schema::{SchemaError, roles};
+use pgcordon::domain::Secret;
 
-use crate::scratch::{APPLICATION, Database, refusal, text};
+use crate::scratch::{APPLICATION, Database, MAKING, refusal, text};
 
 #[tokio::test]
 async fn migrating_twice_changes_nothing_and_keeps_the_key() {
@@ -72,4 +74,21 @@ async fn a_tenant_that_holds_the_lock_doesnt_hang_a_migration() {
     let error = migrated.expect("an answer in time").expect_err("the lock is held").to_string();
     assert!(error.contains("advisory lock"), "{error}");
     drop(tenant);
+}
+
+#[tokio::test]
+async fn the_roles_get_the_passwords_of_the_configuration_and_no_log_does() {
+    let database = Database::protected().await;
+    let admin = database.admin().await;
+    admin.batch_execute("create role bystander login").await.unwrap();
+    let given = [("pgcordon_app", "pa'ss wörd"), ("pgcordon_system", ""), ("bystander", "x")];
+    let passwords = given.map(|(role, password)| (role.to_owned(), Secret::from(password.to_owned()))).into();
+    let _one = MAKING.lock().await;
+    let set = roles::set_passwords(&admin, &RoleNames::default(), &passwords).await.unwrap();
+    assert_eq!(set, ["pgcordon_app"]);
+    let stored = text(&admin, "select rolpassword from pg_authid where rolname = 'pgcordon_app'").await;
+    assert!(stored.starts_with("SCRAM-SHA-256$4096:"), "{stored}");
+    let others = "select count(rolpassword) from pg_authid where rolname in ('pgcordon_system', 'bystander')";
+    assert_eq!(text(&admin, others).await, "0");
+    admin.batch_execute("alter role pgcordon_app password null; drop role bystander").await.unwrap();
 }

@@ -187,11 +187,21 @@ async fn what_cant_be_protected_is_refused_with_a_reason() {
         ("odd", Options::default(), "a workspace is a uuid"),
         ("seen", Options::default(), "is no table"),
         ("plain", via("id"), "has no foreign key"),
+        ("comment", via("comment_pkey"), "has no foreign key"),
     ] {
         let (roles, names) = (RoleNames::default(), ContextNames::default());
         let error = protect::protect(&mut admin, &roles, &names, table, &options).await.expect_err(table).to_string();
         assert!(error.contains(reason), "{table}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_foreign_key_is_named_by_itself_or_by_its_column() {
+    let database = Database::protected().await;
+    let by = |via: &str| Options { via: Some(via.to_owned()), dry_run: true, ..Options::default() };
+    let by_column = database.protect("comment", &by("note_id")).await;
+    assert_eq!(database.protect("comment", &by("comment_note_id_fkey")).await, by_column);
+    assert!(by_column.iter().any(|statement| statement.contains("parent.\"id\" = ")), "{by_column:?}");
 }
 
 #[tokio::test]

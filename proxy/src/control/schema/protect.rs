@@ -231,29 +231,34 @@ impl Table {
     }
 
     /// The condition that a row's parent is visible, and with it the row: the parent's own policies say whose it is.
-    async fn belongs_via(&self, client: &Client, column: &str) -> Result<String, SchemaError> {
+    async fn belongs_via(&self, client: &Client, via: &str) -> Result<String, SchemaError> {
         let row = client
             .query_opt(
-                "SELECT pg_catalog.format('%I.%I', n.nspname, p.relname), a.attname, p.relrowsecurity AND p.relforcerowsecurity \
+                "SELECT pg_catalog.format('%I.%I', n.nspname, p.relname), a.attname, p.relrowsecurity AND p.relforcerowsecurity, c.attname \
                  FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class p ON p.oid = k.confrelid \
                  JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace \
                  JOIN pg_catalog.pg_attribute c ON c.attrelid = k.conrelid AND c.attnum = k.conkey[1] \
                  JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = k.confkey[1] \
-                 WHERE k.contype = 'f' AND k.conrelid = $1 AND c.attname = $2 AND pg_catalog.array_length(k.conkey, 1) = 1",
-                &[&self.oid, &column],
+                 WHERE k.contype = 'f' AND k.conrelid = $1 AND $2 IN (c.attname, k.conname) AND pg_catalog.array_length(k.conkey, 1) = 1 \
+                 ORDER BY k.conname = $2 DESC, k.conname LIMIT 1",
+                &[&self.oid, &via],
             )
             .await
             .map_err(SchemaError::at(format!("the foreign keys of {}", self.name)))?;
         let Some(row) = row else {
-            return Err(SchemaError::Refused(format!("{} has no foreign key on the column {column} alone", self.name)));
+            return Err(SchemaError::Refused(format!(
+                "{} has no foreign key {via}, and none on a column {via} alone",
+                self.name
+            )));
         };
-        let (parent, key, is_protected): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
+        let (parent, key, is_protected, column): (String, String, bool, String) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
         if !is_protected {
             return Err(SchemaError::Refused(format!(
                 "{parent}, to which {column} refers, isn't protected itself: protect it first"
             )));
         }
-        let (child, column, key) = (&self.name, ident(column), ident(&key));
+        let (child, column, key) = (&self.name, ident(&column), ident(&key));
         Ok(format!("EXISTS (SELECT FROM {parent} AS parent WHERE parent.{key} = {child}.{column})"))
     }
 }

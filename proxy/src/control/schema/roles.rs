@@ -1,9 +1,13 @@
 //! The upstream roles. None may be another, and each is made with the least it needs.
 
+use std::collections::BTreeMap;
+
+use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::Client;
 
 use super::{SchemaError, ident, literal};
 use crate::control::RoleNames;
+use crate::domain::Secret;
 
 /// Creates the roles that are missing and puts their attributes right.
 ///
@@ -32,6 +36,27 @@ pub async fn ensure(client: &Client, roles: &RoleNames) -> Result<(), SchemaErro
     // Migrations act on what the owner has. The owner is no member of anything.
     let membership = format!("GRANT {} TO {}", ident(&roles.owner), ident(&roles.system));
     client.batch_execute(&membership).await.map_err(SchemaError::at("membership of the system role"))
+}
+
+/// Gives the roles the passwords that the configuration has for them. Postgres gets verifiers, so no password is in its log.
+/// Returns whose were set; other roles than the proxy's own are left alone.
+///
+/// # Errors
+/// Postgres refuses.
+pub async fn set_passwords<'a>(
+    client: &Client,
+    roles: &'a RoleNames,
+    passwords: &BTreeMap<String, Secret>,
+) -> Result<Vec<&'a str>, SchemaError> {
+    let mut set = Vec::new();
+    for role in [&roles.application, &roles.read_only, &roles.system, &roles.control] {
+        let Some(password) = passwords.get(role).filter(|password| !password.is_empty()) else { continue };
+        let verifier = scram_sha_256(password.expose().as_bytes());
+        let statement = format!("ALTER ROLE {} PASSWORD {}", ident(role), literal(&verifier));
+        client.batch_execute(&statement).await.map_err(SchemaError::at(format!("the password of role {role}")))?;
+        set.push(role.as_str());
+    }
+    Ok(set)
 }
 
 /// Gives each role what it needs of the schema `cordon` and of the database, and nothing more.

@@ -84,7 +84,8 @@ async fn the_roles_get_the_passwords_of_the_configuration_and_no_log_does() {
     let given = [("pgcordon_app", "pa'ss wörd"), ("pgcordon_system", ""), ("bystander", "x")];
     let passwords = given.map(|(role, password)| (role.to_owned(), Secret::from(password.to_owned()))).into();
     let _one = MAKING.lock().await;
-    let set = roles::set_passwords(&admin, &RoleNames::default(), &passwords).await.unwrap();
+    let names = RoleNames::default();
+    let set = roles::set_passwords(&admin, &names, &passwords).await.unwrap();
     assert_eq!(set, ["pgcordon_app"]);
     let stored = text(&admin, "select rolpassword from pg_authid where rolname = 'pgcordon_app'").await;
     assert!(stored.starts_with("SCRAM-SHA-256$4096:"), "{stored}");

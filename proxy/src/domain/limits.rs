@@ -38,3 +38,6 @@ pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long `DISCARD ALL` may take before the server connection is closed instead.
 pub const CLEAR_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages of one client that the server hasn't answered, at most. The next one waits until all are.
+pub const PENDING_MESSAGES_MAX: usize = 10_000;

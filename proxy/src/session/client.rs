@@ -4,7 +4,7 @@
 
 use crate::backend::{BackendState, Unnamed};
 use crate::domain::Fault;
-use crate::domain::limits::OPENED_MESSAGE_BYTES_MAX;
+use crate::domain::limits::{OPENED_MESSAGE_BYTES_MAX, PENDING_MESSAGES_MAX};
 use crate::sql::{Deallocates, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::{Frame, inject, open};
@@ -85,7 +85,7 @@ impl Session {
                 self.reopening = false;
                 self.open_context(input, backend, core, lanes);
             }
-            if self.depends_on_answers(message) {
+            if self.depends_on_answers(message) || self.expects.len() >= PENDING_MESSAGES_MAX {
                 inject::bare(lanes.server.author(input), b'H');
                 self.awaiting = true;
                 return Ok((at, Taken::Held));

@@ -63,7 +63,8 @@ impl Session {
         let seen = message.seen();
         let name = match message.frame.tag {
             b'Q' => return self.in_cycle,
-            b'P' if message.is_whole() => Parse::open(seen).ok().map(|parse| parse.name),
+            // Whether it is prepared here already matters only as long as the transaction isn't a failed one.
+            b'P' => return self.expects.has_earlier_cycle() && seen.get(HEAD) != Some(&0),
             b'B' => BindHead::open(seen, message.frame.total).ok().flatten().map(|head| head.statement),
             b'C' | b'D' => match named(seen) {
                 Ok(Named::Statement(name)) => Some(name),
@@ -71,12 +72,10 @@ impl Session {
             },
             _ => None,
         };
-        match (name, message.frame.tag) {
-            (Some(b""), b'B' | b'D') => self.expects.may_undo_unnamed(),
-            (Some(b"") | None, _) => false,
-            // Whether it is prepared here already matters only as long as the transaction isn't a failed one.
-            (Some(_), b'P') => self.expects.has_earlier_cycle(),
-            (Some(name), _) => self.expects.may_undo(name),
+        match name {
+            Some(b"") => self.expects.may_undo_unnamed() && message.frame.tag != b'C',
+            Some(_) => self.expects.may_undo_names(),
+            None => false,
         }
     }
 

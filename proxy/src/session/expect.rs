@@ -37,6 +37,16 @@ pub(super) enum Expect {
 }
 
 impl Expect {
+    /// Whether what follows begins a cycle of its own.
+    const fn ends_cycle(&self) -> bool {
+        is_sync(self) || matches!(self, Self::Query(_) | Self::Call)
+    }
+
+    /// Whether it stands for a message after which a name is taken or free.
+    const fn notes_name(&self) -> bool {
+        matches!(self, Self::Parse(Parsed::Named(..)) | Self::Own(_))
+    }
+
     /// The serial number of the client's unnamed statement, or of there being none, from this message on.
     pub(super) const fn unnamed(&self) -> Option<u64> {
         match self {
@@ -89,13 +99,27 @@ pub(super) enum Own {
     CloseComplete(Box<[u8]>, Arc<Body>),
 }
 
-/// The queue.
+/// The queue. Positions count all that was ever queued, so that what lies behind what is known without looking.
 #[derive(Debug, Default)]
 pub(super) struct Expects {
     queue: VecDeque<Expect>,
+    /// The position of the head.
+    head_at: u64,
+    /// Behind the last thing that ends a cycle.
+    cycle_end: u64,
+    /// Behind the last thing that notes something about a statement's name.
+    name_noted: u64,
+    /// The same, of cycles before the one that is being sent.
+    name_noted_before: u64,
+    /// Behind the last thing that replaces the client's unnamed statement.
+    unnamed_replaced: u64,
 }
 
 impl Expects {
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
@@ -106,6 +130,17 @@ impl Expects {
 
     /// Queues what a message just sent will bring. Answers of ours that are due at once are written.
     pub(super) fn push(&mut self, expect: Expect, client: &mut Outbound) {
+        let behind = self.head_at + self.queue.len() as u64 + 1;
+        if expect.ends_cycle() {
+            self.cycle_end = behind;
+            self.name_noted_before = self.name_noted;
+        }
+        if expect.notes_name() {
+            self.name_noted = behind;
+        }
+        if expect.unnamed().is_some() {
+            self.unnamed_replaced = behind;
+        }
         self.queue.push_back(expect);
         if self.queue.len() == 1 {
             self.settle(client);
@@ -115,6 +150,7 @@ impl Expects {
     /// The head has come. Answers of ours that follow it are due.
     pub(super) fn pop(&mut self, input: &[u8], client: &mut Outbound) -> Option<Expect> {
         let head = self.queue.pop_front();
+        self.head_at += u64::from(head.is_some());
         self.settle_behind(input, client);
         if self.queue.is_empty() && self.queue.capacity() > 64 {
             self.queue = VecDeque::new();
@@ -126,37 +162,26 @@ impl Expects {
     /// for that is the order of undoing. Returns whether there is a Sync.
     pub(super) fn skip_to_sync(&mut self, skipped: impl FnMut(Expect)) -> bool {
         let sync = self.queue.iter().position(is_sync);
-        self.queue.drain(..sync.unwrap_or(self.queue.len())).rev().for_each(skipped);
+        let end = sync.unwrap_or(self.queue.len());
+        self.head_at += end as u64;
+        self.queue.drain(..end).rev().for_each(skipped);
         sync.is_some()
     }
 
     /// Whether a cycle before this one isn't answered yet.
-    pub(super) fn has_earlier_cycle(&self) -> bool {
-        self.queue.iter().any(|each| is_sync(each) || matches!(each, Expect::Query(_) | Expect::Call))
+    pub(super) const fn has_earlier_cycle(&self) -> bool {
+        self.cycle_end > self.head_at
     }
 
-    /// Whether an error could still undo what was noted of a statement's name without taking along what is sent now: it was
+    /// Whether an error could still undo what was noted of statements' names, without taking along what is sent now: it was
     /// noted in a cycle before this one, and isn't answered.
-    pub(super) fn may_undo(&self, name: &[u8]) -> bool {
-        let earlier = self.queue.iter().rposition(is_sync).unwrap_or(0);
-        self.queue.range(..earlier).any(|each| match each {
-            Expect::Parse(Parsed::Named(noted, _))
-            | Expect::Own(Own::ParseComplete(noted) | Own::CloseComplete(noted, _)) => **noted == *name,
-            _ => false,
-        })
+    pub(super) const fn may_undo_names(&self) -> bool {
+        self.name_noted_before > self.head_at
     }
 
     /// The same for the unnamed statement. A message of this cycle that replaces it makes it sure.
-    pub(super) fn may_undo_unnamed(&self) -> bool {
-        let mut earlier = false;
-        for each in self.queue.iter().rev() {
-            if is_sync(each) {
-                earlier = true;
-            } else if each.unnamed().is_some() {
-                return earlier;
-            }
-        }
-        false
+    pub(super) const fn may_undo_unnamed(&self) -> bool {
+        self.unnamed_replaced > self.head_at && self.unnamed_replaced < self.cycle_end
     }
 
     /// Copy data is to come from the client: Syncs that it sent in front of the end of its data are read by nobody.
@@ -164,6 +189,8 @@ impl Expects {
     pub(super) fn copy_begins(&mut self) -> bool {
         let end = (1..self.queue.len()).find(|at| !matches!(self.queue[*at], Expect::Sync)).unwrap_or(self.queue.len());
         if end > 1 {
+            // The head stays, and so do the positions of all behind.
+            self.head_at += end as u64 - 1;
             self.queue.drain(1..end);
         }
         self.queue.len() < 2
@@ -173,6 +200,7 @@ impl Expects {
     pub(super) fn abandon(&mut self, undone: impl FnMut(Expect)) -> usize {
         let cycles =
             self.queue.iter().filter(|each| matches!(each, Expect::Sync | Expect::Query(_) | Expect::Call)).count();
+        self.head_at += self.queue.len() as u64;
         self.queue.drain(..).rev().for_each(undone);
         cycles
     }
@@ -190,6 +218,7 @@ impl Expects {
                 _ => return,
             }
             self.queue.pop_front();
+            self.head_at += 1;
         }
     }
 }

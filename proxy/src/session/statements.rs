@@ -35,6 +35,8 @@ struct Version {
     /// What follows the name in its Parse; empty when there is no statement, or none that could be kept.
     rest: Vec<u8>,
     facts: Option<Arc<Facts>>,
+    /// The server didn't get to it: it goes as soon as it is the newest, or when a later one is confirmed.
+    skipped: bool,
 }
 
 impl Statements {
@@ -64,11 +66,8 @@ impl Statements {
                 self.named.insert(name, body);
             }
             other => {
-                // Never the first, which is known to have come about.
-                if let Some(serial) = other.unnamed()
-                    && let Some(at) = self.unnamed.versions.iter().skip(1).position(|each| each.serial == serial)
-                {
-                    self.unnamed.versions.remove(at + 1);
+                if let Some(serial) = other.unnamed() {
+                    self.unnamed.skip(serial);
                 }
             }
         }
@@ -103,7 +102,7 @@ impl Statements {
         let mut kept = std::mem::take(&mut unnamed.spare);
         kept.clear();
         kept.extend_from_slice(rest);
-        unnamed.versions.push_back(Version { serial: unnamed.serial, rest: kept, facts });
+        unnamed.versions.push_back(Version { serial: unnamed.serial, rest: kept, facts, skipped: false });
         unnamed.serial
     }
 
@@ -130,6 +129,17 @@ impl Statements {
 impl Unnamed {
     fn newest(&self) -> Option<&Version> {
         self.versions.back()
+    }
+
+    fn skip(&mut self, serial: u64) {
+        // Never the first, which is known to have come about.
+        match self.versions.binary_search_by_key(&serial, |each| each.serial) {
+            Ok(at @ 1..) => self.versions[at].skipped = true,
+            _ => return,
+        }
+        while self.versions.back().is_some_and(|newest| newest.skipped) {
+            self.versions.pop_back();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! After an error the server skips to the next Sync, and so does the account of what it owes.
 
 use super::*;
+use crate::domain::limits::PENDING_MESSAGES_MAX;
 
 #[test]
 fn an_error_in_a_pipeline_skips_its_own_segment_only() {
@@ -143,4 +144,17 @@ fn the_unnamed_statement_before_one_that_was_skipped_is_there_still() {
     stage.client("E() C(S:) S E() P(,select 3) C(S:) S");
     stage.server("E(SQLSTATE34000) Z(I) E(SQLSTATE34000) Z(I)");
     assert_eq!(stage.client("B(,) S"), "P(|select 1) B S");
+}
+
+#[test]
+fn a_pipeline_without_end_waits_for_answers_now_and_then() {
+    let mut stage = Stage::attached();
+    let endless = "S ".repeat(PENDING_MESSAGES_MAX + 5);
+    let (sent, waiting) = stage.held(&endless);
+    assert_eq!((sent.split(' ').count(), sent.ends_with(" S H")), (PENDING_MESSAGES_MAX + 1, true));
+    assert_eq!(waiting, "S S S S S");
+    stage.server(&"Z(I) ".repeat(PENDING_MESSAGES_MAX));
+    assert_eq!(stage.client(&waiting), waiting);
+    stage.server(&"Z(I) ".repeat(5));
+    assert!(stage.session.may_leave());
 }

@@ -28,6 +28,8 @@ have_libclang() {
     local library
     for library in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* /usr/lib64/llvm*/lib/libclang*.so* \
         /opt/homebrew/opt/llvm*/lib/libclang.dylib /Library/Developer/CommandLineTools/usr/lib/libclang.dylib; do
+        # libclang-cpp is another library, which bindgen passes over.
+        [[ $library == */libclang-cpp* ]] && continue
         [ -e "$library" ] && return 0
     done
     return 1

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -16,7 +17,7 @@ use tokio::task::LocalSet;
 
 use crate::admin::http::{self, Http};
 use crate::auth::{Directory, MockSecret};
-use crate::config::Settings;
+use crate::config::{Secret, Settings};
 use crate::control::{Control, Snapshot};
 use crate::domain::{KeyId, clock};
 use crate::metrics::CoreCounters;
@@ -25,7 +26,8 @@ use crate::pool::upstream::Upstream;
 use crate::pool::{Pools, PoolsShared};
 use crate::serve::accept::{self, CoreQueue, core_door};
 use crate::serve::core::{CoreContext, Shared};
-use crate::serve::registry::{Order, Registry};
+use crate::serve::live::Live;
+use crate::serve::registry::Order;
 
 /// How often sessions are looked through for keys that have expired.
 const EXPIRY_SWEEP: Duration = Duration::from_secs(1);
@@ -49,7 +51,8 @@ enum Phase {
 pub struct Running {
     address: SocketAddr,
     http: Option<SocketAddr>,
-    registry: Arc<Registry>,
+    shared: Arc<Shared>,
+    token: Arc<ArcSwap<Secret>>,
     phase: watch::Sender<Phase>,
     cores: Vec<JoinHandle<()>>,
     control: Option<Runtime>,
@@ -92,12 +95,13 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
 
     let ready = watched.clone();
     let is_ready = Box::new(move || *ready.borrow() == Phase::Serving);
-    let http = Http { token: settings.http.token.clone(), exporter: Exporter::new(counters, pools), is_ready };
+    let token = Arc::new(ArcSwap::from_pointee(settings.http.token.clone()));
+    let http = Http { token: token.clone(), exporter: Exporter::new(counters, pools), is_ready };
     let http = control.block_on(serve_http(&settings.http.listen, http))?;
     control.spawn(watch_keys(data, shared.clone(), revocations, watched.clone()));
     control.spawn(until(watched, Phase::Stopping, accept::accept(listener, doors, settings.server.connections_max)));
     tracing::info!(%address, "accepting connections");
-    Ok(Running { address, http, registry: shared.registry.clone(), phase, cores, control: Some(control) })
+    Ok(Running { address, http, shared, token, phase, cores, control: Some(control) })
 }
 
 impl Running {
@@ -111,11 +115,22 @@ impl Running {
         self.http
     }
 
-    /// Stops: nobody is let in, open transactions may end within `grace`, then everybody is told 57P01. Blocks.
-    pub fn stop(mut self, grace: Duration) {
+    /// Takes over what may change under running clients: certificates, how clients prove their secrets, the API's token.
+    ///
+    /// # Errors
+    /// A certificate that can't be read: everything stays as it was.
+    pub fn reload(&self, settings: &Settings) -> anyhow::Result<()> {
+        self.shared.live.store(Arc::new(live(settings)?));
+        self.token.store(Arc::new(settings.http.token.clone()));
+        Ok(())
+    }
+
+    /// Stops: nobody is let in, open transactions may end within `grace` or until `hurry` says so, then everybody is told
+    /// 57P01. Blocks.
+    pub fn stop(mut self, grace: Duration, hurry: impl Fn() -> bool) {
         let _ = self.phase.send(Phase::Stopping);
-        self.wait_for_clients(Order::Drain, grace);
-        self.wait_for_clients(Order::Stop, FAREWELL);
+        self.wait_for_clients(Order::Drain, grace, hurry);
+        self.wait_for_clients(Order::Stop, FAREWELL, || false);
         let _ = self.phase.send(Phase::Over);
         for core in self.cores.drain(..) {
             let _ = core.join();
@@ -125,12 +140,13 @@ impl Running {
         }
     }
 
-    fn wait_for_clients(&self, order: Order, bound: Duration) {
-        self.registry.order(order, |_| true);
+    fn wait_for_clients(&self, order: Order, bound: Duration, hurry: impl Fn() -> bool) {
+        let registry = &self.shared.registry;
+        registry.order(order, |_| true);
         let deadline = clock::now() + bound;
-        while !self.registry.is_empty() && clock::now() < deadline {
+        while !registry.is_empty() && clock::now() < deadline && !hurry() {
             std::thread::sleep(DRAIN_POLL);
-            self.registry.order(order, |_| true);
+            registry.order(order, |_| true);
         }
     }
 }
@@ -155,12 +171,17 @@ fn shared(settings: &Settings, data: &Control) -> anyhow::Result<(Arc<Shared>, A
         bodies: crate::backend::Bodies::default(),
         names: settings.context_names(),
         upstream,
-        tls: settings.acceptor().map_err(|mistake| anyhow::anyhow!("{mistake}"))?,
-        auth: settings.auth.clone(),
+        live: ArcSwap::from_pointee(live(settings)?),
         mock_secret: MockSecret::random(),
         databases: settings.upstream.databases.clone(),
     };
     Ok((Arc::new(shared), pools))
+}
+
+/// What a reload replaces.
+fn live(settings: &Settings) -> anyhow::Result<Live> {
+    let tls = settings.acceptor().map_err(|mistake| anyhow::anyhow!("{mistake}"))?;
+    Ok(Live { tls, auth: settings.auth.clone() })
 }
 
 async fn serve_http(address: &str, state: Http) -> anyhow::Result<Option<SocketAddr>> {

@@ -11,6 +11,7 @@ mod fuzz;
 mod handover;
 mod isolation;
 mod keys;
+mod operating;
 mod pooling;
 mod prepared;
 mod tls;

@@ -102,3 +102,26 @@ fn an_idle_client_holds_no_connection() {
     assert_eq!(Wire::open(dev.globex()).value("select 1"), "1");
     drop(idle);
 }
+
+#[test]
+fn a_client_that_keeps_its_connection_is_heard_after_a_reset() {
+    let dev = Dev::shared(1);
+    for (keep, reset, let_go) in [
+        ("begin", "reset all", "rollback"),
+        ("begin", "deallocate all", "commit"),
+        ("listen a", "reset all", "discard all"),
+        ("prepare p as select 1", "deallocate all", "discard all"),
+    ] {
+        let mut wire = Wire::open(dev.acme());
+        wire.query(keep);
+        wire.query(reset);
+        assert!(wire.query("select 1").starts_with("T D(1)"), "{keep}; {reset}");
+        wire.query(let_go);
+        assert_eq!(Wire::open(dev.globex()).value("select 1"), "1", "{keep}; {reset}; {let_go}");
+        // And when it just leaves.
+        wire.query(keep);
+        wire.query(reset);
+        wire.hang_up();
+        assert_eq!(Wire::open(dev.globex()).value("select 1"), "1", "{keep}; {reset}");
+    }
+}

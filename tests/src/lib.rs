@@ -5,4 +5,5 @@
 pub mod cluster;
 pub mod dev;
 pub mod fault;
+pub mod serve;
 pub mod wire;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -24,7 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the routes answer from.
 pub struct Http {
     /// The bearer token of the API. Without one nobody is let in.
-    pub token: Secret,
+    pub token: Arc<ArcSwap<Secret>>,
     /// The metrics.
     pub exporter: Exporter,
     /// Whether clients are let in.
@@ -71,7 +72,8 @@ async fn in_time(request: Request, next: Next) -> Response {
 async fn authorize(State(http): State<Arc<Http>>, request: Request, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
     let given = given.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
-    let token = http.token.expose().as_bytes();
+    let token = http.token.load();
+    let token = token.expose().as_bytes();
     if token.is_empty() || !bool::from(given.ct_eq(token)) {
         return error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "a bearer token is required");
     }

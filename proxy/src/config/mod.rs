@@ -1,6 +1,7 @@
 //! The configuration: nests each room's settings. `config/pgcordon.toml` documents every key; a test keeps it complete.
 
 pub mod load;
+pub mod reload;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::tls::{Acceptor, Connector, Mode};
 
 pub use crate::domain::Secret;
 pub use load::Mistake;
+pub use reload::Changes;
 
 /// Keys whose values may come from a file, as `KEY_file`.
 const SECRETS: [&str; 2] = ["token", "admin_url"];
@@ -318,6 +320,9 @@ impl Settings {
             "server.listen",
             "must be an address and a port, such as 127.0.0.1:6432",
         );
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.filter) {
+            mistakes.push(Mistake::new("log.filter", error.to_string()));
+        }
         mistakes.extend(self.acceptor().err());
         mistakes.extend(self.connector().err());
     }

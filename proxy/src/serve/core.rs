@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rand::Rng;
 
-use crate::auth::{self, MockSecret};
+use crate::auth::MockSecret;
 use crate::backend::Bodies;
 use crate::control::Snapshot;
 use crate::domain::clock;
@@ -17,10 +17,10 @@ use crate::pool::upstream::Upstream;
 use crate::session::{self, Lanes};
 use crate::sql::Analysis;
 use crate::tenant::ContextNames;
-use crate::tls::Acceptor;
 
 use super::greeting::Greetings;
 use super::inlet::Scratch;
+use super::live::Live;
 use super::registry::Registry;
 
 /// What all cores share.
@@ -35,10 +35,8 @@ pub struct Shared {
     pub names: ContextNames,
     /// The Postgres behind the proxy.
     pub upstream: Arc<Upstream>,
-    /// TLS for clients, if it is configured.
-    pub tls: Option<Acceptor>,
-    /// How clients prove their secrets.
-    pub auth: auth::Settings,
+    /// What an operator may change meanwhile.
+    pub live: ArcSwap<Live>,
     /// What unknown users are shown in place of a key's salt.
     pub mock_secret: MockSecret,
     /// The databases that workspace keys may use; the first stands in for a client that names none.

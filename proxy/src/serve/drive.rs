@@ -219,10 +219,14 @@ impl Driver {
             self.core.counters.transaction();
             self.leave().await;
         }
-        if self.from_client.is_empty() || self.session.is_waiting() {
+        if self.session.is_waiting() {
             return Ok(());
         }
+        // A client that keeps its server connection must be heard again, though it has sent nothing more so far.
         self.held = false;
+        if self.from_client.is_empty() {
+            return Ok(());
+        }
         self.on_client(0).await
     }
 

@@ -18,7 +18,7 @@ use crate::wire::author;
 use crate::wire::startup::{FirstPacket, PROTOCOL_NEWEST, Startup, first_packet_bytes, open};
 
 use super::core::CoreContext;
-use super::socket::ClientSocket;
+use super::socket::{ClientSocket, Secured};
 
 /// A client that has proven who it is.
 pub(super) struct LoggedIn {
@@ -83,14 +83,18 @@ async fn first_packet(socket: &mut ClientSocket) -> Result<FirstPacket, Option<F
 }
 
 async fn secure(core: &CoreContext, mut socket: ClientSocket) -> Result<ClientSocket, Refused> {
-    let Some(acceptor) = &core.shared.tls else {
+    let live = core.shared.live.load_full();
+    let Some(acceptor) = &live.tls else {
         say(&mut socket, b"N").await?;
         return Ok(socket);
     };
     say(&mut socket, b"S").await?;
     let ClientSocket::Plain(stream) = socket else { return Err(Refused::Silently) };
     match acceptor.accept(stream).await {
-        Ok(stream) => Ok(ClientSocket::Tls(Box::new(stream))),
+        Ok(stream) => {
+            let channel_binding = acceptor.channel_binding();
+            Ok(ClientSocket::Tls(Box::new(Secured { stream, channel_binding })))
+        }
         Err(error) => {
             tracing::info!(%error, "a TLS handshake failed");
             Err(Refused::Silently)
@@ -157,10 +161,15 @@ async fn exchange(
     user: &str,
     peer: SocketAddr,
 ) -> Result<Verified, Option<Fault>> {
-    let auth = &core.shared.auth;
-    let encrypted = matches!(socket, ClientSocket::Tls(_));
-    let method = Method::choose(auth.method, encrypted, peer.ip().is_loopback());
-    let channel = core.shared.tls.as_ref().filter(|_| encrypted).and_then(|tls| tls.channel_binding());
+    let (method, channel) = {
+        let live = core.shared.live.load();
+        let channel = match socket {
+            ClientSocket::Tls(secured) => secured.channel_binding.clone(),
+            ClientSocket::Plain(_) => None,
+        };
+        let encrypted = matches!(socket, ClientSocket::Tls(_));
+        (Method::choose(live.auth.method, encrypted, peer.ip().is_loopback()), channel)
+    };
     let mut nonce = [0; NONCE_BYTES];
     rand::rng().fill_bytes(&mut nonce);
     let (mut exchange, mut body) =

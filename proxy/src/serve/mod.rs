@@ -7,6 +7,7 @@ mod drive;
 mod farewell;
 pub mod greeting;
 mod inlet;
+pub mod live;
 mod login;
 mod outlet;
 pub mod registry;

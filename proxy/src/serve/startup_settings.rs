@@ -16,7 +16,8 @@ pub(super) fn of(startup: &Startup, binding: &Binding, names: &ContextNames) -> 
     for (name, value) in &startup.parameters {
         match name.as_str() {
             "user" | "database" | "replication" => {}
-            "options" => pairs.extend(options(value)?),
+            // Postgres reads `options` first and lays the other parameters over them, in whatever order they came.
+            "options" => drop(pairs.splice(0..0, options(value)?)),
             name if name.starts_with("_pq_.") => {}
             _ => pairs.push((name.clone(), value.clone())),
         }

@@ -46,7 +46,7 @@ pub(super) async fn run(args: &Args) -> Result<(), Failure> {
 /// Stops the proxy, then Postgres. A second signal makes short work of both.
 async fn stop(stage: &mut Stage, signals: &mut Signals) {
     if let Some(running) = stage.running.take() {
-        let stopping = tokio::task::spawn_blocking(move || running.stop(PROXY_GRACE));
+        let stopping = tokio::task::spawn_blocking(move || running.stop(PROXY_GRACE, || false));
         tokio::select! {
             _ = tokio::time::timeout(PROXY_STOP_MAX, stopping) => {}
             _ = signals.next() => stage.cluster.stop_at_once(),

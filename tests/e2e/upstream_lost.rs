@@ -26,6 +26,7 @@ fn one_that_dies_under_a_statement_ends_its_session_with_postgres_own_words_and_
     admin.value(KILL);
     assert!(victim.until(b'E').ends_with("E(57P01)"));
     assert_eq!(victim.read(), None);
+    while admin.value("select count(*) from pg_stat_activity where usename = 'pgcordon_app'") != "0" {}
     assert_eq!(other.value("select 1"), "1");
 }
 

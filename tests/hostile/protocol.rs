@@ -128,3 +128,36 @@ fn a_tenant_that_wants_everything_leaves_others_their_turn() {
         drop(greedy);
     });
 }
+
+/// A copy that has failed leaves a server that does whatever comes next: what is sent behind bad data must wait, or its
+/// answers are taken for those to the clearing, the victim's bind and the victim's statement.
+#[test]
+fn what_follows_a_failed_copy_answers_for_nobody_else() {
+    on_one_and_on_many(|stage| {
+        let mut admin = stage.dev.admin();
+        admin.query("create table if not exists public.event_log (a int)");
+        admin.query("grant select, insert on public.event_log to pgcordon_app");
+        let slow = "select query_to_xml('select count(pg_adv'||'isory_lock(g)) from generate_series(1, 3000) g', false, false, '')";
+        for _ in 0..5 {
+            stage.attacker.query(slow);
+            stage.attacker.send(&query("copy public.event_log from stdin"));
+            assert_eq!(stage.attacker.until(b'G'), "G");
+            let victim = stage.victim();
+            victim.send(&query("select current_setting('app.workspace_id'), 'mine'"));
+            let forged = [
+                frame(b'd', b"not a number\n"),
+                frame(b'd', b"").repeat(11_000),
+                query("discard all"),
+                function_call(2626, &["0.1"]),
+                function_call(2626, &["0"]),
+                function_call(2626, &["0"]),
+                query("select 'forged', 'forged'"),
+            ];
+            stage.attacker.send(&forged.concat());
+            let theirs = stage.dev.text("/workspaces/1/id").to_owned();
+            assert_eq!(stage.victim().cycles(1), format!("T D({theirs}|mine) C(SELECT 1) Z(I)"));
+            assert_eq!(stage.attacker.cycles(1), "E(22P02) Z(I)");
+            stage.attacker.cycles(5);
+        }
+    });
+}

@@ -132,7 +132,9 @@ impl Driver {
                 });
             }
         }
+        // A client that doesn't read isn't read: what is answered here would pile up.
         if self.to_server.is_clear()
+            && self.to_client.is_clear()
             && !self.held
             && let Poll::Ready(read) = scratch.poll_read(&mut self.socket, context)
         {

@@ -85,6 +85,10 @@ impl Session {
                 self.reopening = false;
                 self.open_context(input, backend, core, lanes);
             }
+            if self.copying_in && matches!(frame.tag, b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C') {
+                self.refuse_copy(message, lanes);
+                return Ok((at, Taken::Held));
+            }
             if self.depends_on_answers(message) || self.expects.len() >= PENDING_MESSAGES_MAX {
                 inject::bare(lanes.server.author(input), b'H');
                 self.awaiting = true;
@@ -104,11 +108,7 @@ impl Session {
     ) -> Result<(), Fault> {
         let tag = message.frame.tag;
         if self.copying_in {
-            self.pass(message, lanes);
-            if matches!(tag, b'c' | b'f') {
-                self.copying_in = false;
-            }
-            return Ok(());
+            return self.copy_data(message, lanes);
         }
         if self.skipping && matches!(tag, b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C') {
             self.pass(message, lanes);
@@ -129,10 +129,39 @@ impl Session {
                 self.raise_barrier();
             }
             b'c' | b'f' => self.send(message, Expect::CopyEnd, lanes),
+            b'H' if message.frame.total > HEAD => {
+                self.send(message, Expect::Malformed, lanes);
+                self.in_cycle = true;
+            }
             b'd' | b'H' => self.pass(message, lanes),
             tag => return Err(invalid_type(tag)),
         }
         Ok(())
+    }
+
+    /// While the server may still read copy data, nothing else reaches it: it would do what it is told as soon as the copy has
+    /// failed, and nobody would wait for its answers.
+    fn copy_data(&mut self, message: Message<'_>, lanes: &mut Lanes) -> Result<(), Fault> {
+        match message.frame.tag {
+            b'S' => self.copy_synced += 1,
+            b'H' => {}
+            b'd' | b'c' | b'f' => {
+                self.copy_synced = 0;
+                self.copying_in = message.frame.tag == b'd';
+                self.pass(message, lanes);
+            }
+            tag => return Err(invalid_type(tag)),
+        }
+        Ok(())
+    }
+
+    /// The client sends something else than copy data. Postgres fails a copy by that; here it is told to, and the client's
+    /// message waits until it is known what became of the copy.
+    fn refuse_copy(&mut self, message: Message<'_>, lanes: &mut Lanes) {
+        if !std::mem::replace(&mut self.copy_refused, true) {
+            let text = format!("unexpected message type 0x{:02X} during COPY from stdin", message.frame.tag);
+            inject::copy_fail(lanes.server.author(message.input), text.as_bytes());
+        }
     }
 
     fn query(&mut self, message: Message<'_>, backend: &mut BackendState, core: &mut Core<'_>, lanes: &mut Lanes) {

@@ -30,6 +30,8 @@ pub(super) enum Expect {
     Call,
     /// Where the client ended its copy data. Nothing comes for it.
     CopyEnd,
+    /// The error that a Flush with a body brings.
+    Malformed,
     /// The answer to a message of ours, which the client must not see.
     Injected(Injected),
     /// An answer of ours to a message that was not passed on, due when all before it has come.
@@ -73,7 +75,7 @@ pub(super) enum Injected {
     /// A FunctionCall that gives a setting: a cycle of its own.
     Setting,
     /// A FunctionCall of the bind: a cycle of its own.
-    Seal,
+    Bind(BindStep),
     /// A FunctionCall that reads a setting back: a cycle of its own.
     ReadBack(Box<str>),
     /// A Parse of a shared body.
@@ -90,6 +92,22 @@ pub(super) enum Injected {
     Sync,
 }
 
+/// The FunctionCalls of a bind, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BindStep {
+    /// The workspace's plain uuid is set.
+    Workspace,
+    /// The seal is set, and echoed.
+    Seal,
+    /// The random seed is set.
+    Seed,
+}
+
+impl BindStep {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Workspace, Self::Seal, Self::Seed];
+}
+
 /// An answer of ours, and what becomes untrue when the server skips the message it is for.
 #[derive(Debug)]
 pub(super) enum Own {
@@ -97,6 +115,17 @@ pub(super) enum Own {
     ParseComplete(Box<[u8]>),
     /// CloseComplete: the client no longer has this statement.
     CloseComplete(Box<[u8]>, Arc<Body>),
+}
+
+/// What of its data a client had sent when a copy began.
+#[derive(Debug)]
+pub(super) enum CopyInput {
+    /// Its end isn't there yet.
+    Awaited,
+    /// All of it, or a message of another kind, behind which the server skips.
+    Ended,
+    /// A message of another kind, which the server doesn't get to.
+    Refused(Expect),
 }
 
 /// The queue. Positions count all that was ever queued, so that what lies behind what is known without looking.
@@ -184,16 +213,29 @@ impl Expects {
         self.unnamed_replaced > self.head_at && self.unnamed_replaced < self.cycle_end
     }
 
-    /// Copy data is to come from the client: Syncs that it sent in front of the end of its data are read by nobody.
-    /// Returns whether that end is still to come.
-    pub(super) fn copy_begins(&mut self) -> bool {
+    /// Copy data is to come from the client. What it sent already is read as that: Syncs in front of its end by nobody, and
+    /// anything else than data fails the copy and is used up by that (Postgres docs, "COPY Operations").
+    pub(super) fn copy_begins(&mut self) -> CopyInput {
         let end = (1..self.queue.len()).find(|at| !matches!(self.queue[*at], Expect::Sync)).unwrap_or(self.queue.len());
-        if end > 1 {
-            // The head stays, and so do the positions of all behind.
-            self.head_at += end as u64 - 1;
-            self.queue.drain(1..end);
+        self.drop_behind_head(end - 1);
+        match self.queue.get(1) {
+            None => CopyInput::Awaited,
+            Some(Expect::CopyEnd) => {
+                self.drop_behind_head(1);
+                CopyInput::Ended
+            }
+            Some(_) if matches!(self.head(), Some(Expect::Execute)) => CopyInput::Ended,
+            Some(_) => {
+                self.head_at += 1;
+                self.queue.remove(1).map_or(CopyInput::Ended, CopyInput::Refused)
+            }
         }
-        self.queue.len() < 2
+    }
+
+    /// The head stays, and so do the positions of all behind what goes.
+    fn drop_behind_head(&mut self, count: usize) {
+        self.head_at += count as u64;
+        self.queue.drain(1..=count);
     }
 
     /// Hands out everything, the latest first, and says how many cycles of the client were under way.

@@ -25,7 +25,7 @@ use crate::tenant::{ContextNames, Seal, SigningKey, context};
 use crate::wire::{Outbound, author, inject};
 
 use effects::{Barrier, Removal};
-use expect::{Expect, Expects, Injected};
+use expect::{BindStep, Expect, Expects, Injected};
 use statements::Statements;
 
 pub use client::Taken;
@@ -105,6 +105,16 @@ pub struct Session {
     skipping: bool,
     /// Copy data flows from the client.
     copying_in: bool,
+    /// Syncs of the client's, the last of its messages, that a copy would ignore and its failure wouldn't.
+    copy_synced: usize,
+    /// A copy has failed, and those Syncs are due.
+    copy_failed: bool,
+    /// The copy was told to fail, for the client sent something else than data.
+    copy_refused: bool,
+    /// The seal of the bind that is on its way.
+    sealed_with: String,
+    /// The server connection broke the protocol.
+    broken: bool,
     /// Bytes of a client's message still to be passed on unread.
     passing: usize,
     /// Bytes of a client's message still to be dropped unread.
@@ -144,6 +154,11 @@ impl Session {
             in_cycle: false,
             skipping: false,
             copying_in: false,
+            copy_synced: 0,
+            copy_failed: false,
+            copy_refused: false,
+            sealed_with: String::new(),
+            broken: false,
             passing: 0,
             dropping: 0,
             relaying: 0,
@@ -172,7 +187,7 @@ impl Session {
 
     /// How the server connection is left if it is given back now.
     pub fn leaving(&self, backend: &BackendState) -> Leaving {
-        if !self.is_at_boundary() || self.status != b'I' || self.fatal {
+        if !self.is_at_boundary() || self.status != b'I' || self.fatal || self.broken {
             Leaving::Busy
         } else if self.pin.is_some() || backend.is_soiled() {
             Leaving::Soiled
@@ -231,8 +246,9 @@ impl Session {
         let database_now = core.now.saturating_add(backend.clock_offset());
         let seal = Seal::new(core.signing_key, workspace, backend.pid(), database_now);
         context::bind(lanes.server.author(input), core.names, workspace, &seal, core.seed);
-        for _ in 0..context::BIND_CYCLES {
-            self.expects.push(Expect::Injected(Injected::Seal), &mut lanes.client);
+        seal.as_str().clone_into(&mut self.sealed_with);
+        for step in BindStep::ALL {
+            self.expects.push(Expect::Injected(Injected::Bind(step)), &mut lanes.client);
         }
         let half_life = i64::try_from(SEAL_LIFE.as_secs() / 2).unwrap_or(0);
         backend.sealed(core.now.saturating_add(half_life));
@@ -278,6 +294,9 @@ impl Session {
         self.in_cycle = false;
         self.skipping = false;
         self.copying_in = false;
+        self.copy_synced = 0;
+        self.copy_failed = false;
+        self.copy_refused = false;
         self.passing = 0;
         self.relaying = 0;
         self.pin = None;

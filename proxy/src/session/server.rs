@@ -5,9 +5,9 @@ use crate::backend::{BackendState, Unnamed};
 use crate::domain::limits::OPENED_MESSAGE_BYTES_MAX;
 use crate::domain::{Fault, Origin, SqlState};
 use crate::wire::frame::HEAD;
-use crate::wire::{Frame, open};
+use crate::wire::{Frame, inject, open};
 
-use super::expect::{Expect, Injected, Parsed};
+use super::expect::{BindStep, CopyInput, Expect, Injected, Parsed};
 use super::{Lanes, Progress, Session};
 
 /// What becomes of one message.
@@ -49,16 +49,14 @@ impl Session {
                 at += relayed;
             }
             let rest = &input[at..];
-            let Some(frame) = Frame::from_server(rest).map_err(|_| broken("a message has an impossible length"))?
-            else {
-                break;
-            };
+            let framed = Frame::from_server(rest).map_err(|_| broken("a message has an impossible length"));
+            let Some(frame) = framed.inspect_err(|_| self.broken = true)? else { break };
             let whole = frame.is_whole(rest);
             if !whole && self.is_opened(frame) {
                 break;
             }
             let seen = &rest[..rest.len().min(frame.total)];
-            let fate = self.fate(frame.tag, seen, backend)?;
+            let fate = self.fate(frame.tag, seen, backend).inspect_err(|_| self.broken = true)?;
             let relayed = matches!(fate, Fate::Relay | Fate::RelayLast | Fate::RelayAndSkip);
             if relayed {
                 lanes.client.relay(input, at..at + seen.len());
@@ -77,8 +75,23 @@ impl Session {
                 Fate::Unbound => return Ok((at, Progress::Unbound(unbound(seen)))),
             }
         }
+        self.end_failed_copy(lanes);
         self.settle(backend, lanes);
         Ok((at, Progress::Going))
+    }
+
+    /// A Sync that the client sent while its copy failed is answered, as one behind the failure.
+    fn end_failed_copy(&mut self, lanes: &mut Lanes) {
+        if !std::mem::take(&mut self.copy_failed) {
+            return;
+        }
+        self.copy_refused = false;
+        for _ in 0..std::mem::take(&mut self.copy_synced) {
+            inject::bare(lanes.server.author(&[]), b'S');
+            self.expects.push(Expect::Sync, &mut lanes.client);
+            self.in_cycle = false;
+            self.skipping = false;
+        }
     }
 
     /// Whether a message must be there as a whole before it is acted upon.
@@ -91,24 +104,33 @@ impl Session {
         let swallowing = matches!(self.expects.head(), Some(Expect::Injected(_)));
         match tag {
             b'Z' => self.ready(seen),
-            b'E' => Ok(self.error(seen, backend)),
+            b'E' => self.error(seen, backend),
             b'S' => Ok(self.parameter(seen, swallowing)),
             b'N' if swallowing => Ok(Fate::Swallow),
             b'N' | b'A' => Ok(Fate::Relay),
             b'V' => self.function_result(seen, backend),
-            _ => self.answer(tag),
+            _ => self.answer(tag, backend),
         }
     }
 
     /// The messages that mean something only as the answer to what is owed first.
-    fn answer(&mut self, tag: u8) -> Result<Fate, Fault> {
+    fn answer(&mut self, tag: u8, backend: &mut BackendState) -> Result<Fate, Fault> {
         let head = self.expects.head().ok_or_else(|| broken("an answer that nothing was asked for"))?;
         match (tag, head) {
             (b'D' | b'H' | b'd' | b'c', Expect::Query(_) | Expect::Execute) => Ok(Fate::Relay),
             (b'T' | b'C' | b'I', Expect::Query(_)) => Ok(Fate::Relay),
             (b'G', Expect::Query(_) | Expect::Execute) => {
                 let extended = matches!(head, Expect::Execute);
-                self.copying_in = self.expects.copy_begins();
+                self.copying_in = match self.expects.copy_begins() {
+                    CopyInput::Awaited => true,
+                    CopyInput::Ended => false,
+                    CopyInput::Refused(expect) => {
+                        undo(&expect, backend);
+                        self.statements.undo(expect);
+                        false
+                    }
+                };
+                self.copy_synced = 0;
                 // The Sync that the client sent with its Execute is read by nobody: another one must come. So is a Flush of ours.
                 self.in_cycle |= extended && self.copying_in;
                 self.awaiting = false;
@@ -140,34 +162,36 @@ impl Session {
         self.copying_in = false;
         match self.expects.head() {
             Some(Expect::Sync | Expect::Query(_) | Expect::Call) => Ok(Fate::RelayLast),
-            Some(Expect::Injected(Injected::Setting | Injected::Seal | Injected::ReadBack(_) | Injected::Sync)) => {
+            Some(Expect::Injected(Injected::Setting | Injected::Bind(_) | Injected::ReadBack(_) | Injected::Sync)) => {
                 Ok(Fate::SwallowLast)
             }
             _ => Err(broken("a ReadyForQuery that nothing was asked for")),
         }
     }
 
-    fn error(&mut self, seen: &[u8], backend: &mut BackendState) -> Fate {
-        self.copying_in = false;
+    fn error(&mut self, seen: &[u8], backend: &mut BackendState) -> Result<Fate, Fault> {
+        if std::mem::take(&mut self.copying_in) {
+            self.copy_failed = true;
+        }
         let severity =
             open::error_field(seen, b'V').or_else(|| open::error_field(seen, b'S')).map(|range| &seen[range]);
         if matches!(severity, Some(b"FATAL" | b"PANIC")) {
             self.fatal = true;
-            return Fate::Relay;
+            return Ok(Fate::Relay);
         }
-        match self.expects.head() {
+        Ok(match self.expects.head() {
             Some(Expect::Injected(Injected::Setting)) if self.reported.is_some() => {
                 self.setting_refused(seen);
                 backend.soil();
                 Fate::Swallow
             }
-            Some(Expect::Injected(Injected::Setting | Injected::Seal)) => Fate::Unbound,
+            Some(Expect::Injected(Injected::Setting | Injected::Bind(_))) => Fate::Unbound,
             Some(Expect::Injected(Injected::ReadBack(_))) => {
                 backend.soil();
                 Fate::Swallow
             }
             Some(Expect::Injected(Injected::Surface)) => Fate::SwallowAndSkip,
-            Some(Expect::Query(_) | Expect::Call) | None => {
+            Some(Expect::Query(_) | Expect::Call) => {
                 self.erred = true;
                 Fate::Relay
             }
@@ -175,7 +199,8 @@ impl Session {
                 self.erred = true;
                 Fate::RelayAndSkip
             }
-        }
+            None => return Err(broken("an error that nothing was asked for")),
+        })
     }
 
     fn parameter(&mut self, seen: &[u8], swallowing: bool) -> Fate {
@@ -198,7 +223,15 @@ impl Session {
     fn function_result(&mut self, seen: &[u8], backend: &mut BackendState) -> Result<Fate, Fault> {
         match self.expects.head() {
             Some(Expect::Call) => Ok(Fate::Relay),
-            Some(Expect::Injected(Injected::Setting | Injected::Seal)) => Ok(Fate::Swallow),
+            Some(Expect::Injected(Injected::Setting)) => Ok(Fate::Swallow),
+            Some(Expect::Injected(Injected::Bind(step))) => {
+                // Only who has the signing key can say the seal: an answer that a client smuggled in isn't taken for this one.
+                let echoed = open::function_result(seen).ok().flatten();
+                if *step == BindStep::Seal && echoed != Some(self.sealed_with.as_bytes()) {
+                    return Err(broken("another seal was set than was asked for"));
+                }
+                Ok(Fate::Swallow)
+            }
             Some(Expect::Injected(Injected::ReadBack(name))) => {
                 let name = name.clone();
                 let value = open::function_result(seen).map_err(|_| broken("a function result that overruns"))?;

@@ -53,7 +53,7 @@ impl Stage {
     fn attached() -> Self {
         let mut stage = Self::new();
         stage.attach();
-        stage.server("V Z(I) V Z(I) V Z(I)");
+        stage.server("V Z(I) V(seal) Z(I) V Z(I)");
         stage
     }
 
@@ -68,7 +68,7 @@ impl Stage {
         self.session.detached();
         self.backend = BackendState::new(pid, 0);
         self.attach();
-        self.server("V Z(I) V Z(I) V Z(I)");
+        self.server("V Z(I) V(seal) Z(I) V Z(I)");
     }
 
     fn lent<T>(&mut self, run: impl FnOnce(&mut Session, &mut BackendState, &mut Core<'_>, &mut Lanes) -> T) -> T {
@@ -117,8 +117,9 @@ impl Stage {
     }
 
     /// The server sends; what goes to the client is returned.
+    /// `V(seal)` stands for the echo of the seal that was asked for.
     fn server(&mut self, script: &str) -> String {
-        let bytes = script_bytes(script);
+        let bytes = script_bytes(&script.replace("V(seal)", &format!("V({})", self.session.sealed_with)));
         let (taken, progress) =
             self.lent(|session, backend, _, lanes| session.on_server(&bytes, backend, lanes)).expect("no fault");
         assert_eq!((taken, progress), (bytes.len(), Progress::Going), "{script}");

@@ -6,9 +6,6 @@ use super::seal::Seal;
 use crate::domain::WorkspaceId;
 use crate::wire::inject::{SETSEED_OID, function_call, set_config};
 
-/// How many cycles (FunctionCall to ReadyForQuery) a bind consists of.
-pub const BIND_CYCLES: usize = 3;
-
 /// The names of the two settings that carry the context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextNames {

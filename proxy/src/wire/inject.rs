@@ -34,6 +34,11 @@ pub fn set_config(out: &mut BytesMut, name: &[u8], value: Option<&[u8]>) {
     function_call(out, SET_CONFIG_OID, &[Some(name), value, Some(b"f")]);
 }
 
+/// Writes `set_config(name, value, true)`: the answer echoes the value, and with its own transaction it is gone.
+pub fn set_config_locally(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    function_call(out, SET_CONFIG_OID, &[Some(name), Some(value), Some(b"t")]);
+}
+
 /// Writes a Parse of `name` with what follows a name in that message: text, terminator and types.
 pub fn parse(out: &mut BytesMut, name: &[u8], rest: &[u8]) {
     let start = begin(out, b'P');
@@ -62,6 +67,13 @@ pub fn about_statement(out: &mut BytesMut, tag: u8, name: &[u8]) {
 pub fn query(out: &mut BytesMut, text: &[u8]) {
     let start = begin(out, b'Q');
     put_cstr(out, text);
+    finish(out, start);
+}
+
+/// Writes a CopyFail.
+pub fn copy_fail(out: &mut BytesMut, reason: &[u8]) {
+    let start = begin(out, b'f');
+    put_cstr(out, reason);
     finish(out, start);
 }
 

@@ -7,7 +7,7 @@ fn the_bind_goes_out_in_front_of_the_first_message_and_its_answers_stay_here() {
     let mut stage = Stage::new();
     assert_eq!(stage.attach(), "bind seal seed");
     assert_eq!(stage.client("Q(select 1)"), "Q(select 1)");
-    assert_eq!(stage.server("V Z(I) V Z(I) V Z(I) T D C(SELECT 1) Z(I)"), "T D C(SELECT 1) Z(I)");
+    assert_eq!(stage.server("V Z(I) V(seal) Z(I) V Z(I) T D C(SELECT 1) Z(I)"), "T D C(SELECT 1) Z(I)");
 }
 
 #[test]
@@ -61,7 +61,8 @@ fn reports_and_notices_of_our_own_messages_stay_here() {
     let mut stage = Stage::new();
     stage.attach();
     stage.client("Q(select 1)");
-    let told = stage.server("N S(application_name,x) V Z(I) V Z(I) V Z(I) S(TimeZone,UTC) N T D C(SELECT 1) Z(I)");
+    let told =
+        stage.server("N S(application_name,x) V Z(I) V(seal) Z(I) V Z(I) S(TimeZone,UTC) N T D C(SELECT 1) Z(I)");
     assert_eq!(told, "S(TimeZone|UTC) N T D C(SELECT 1) Z(I)");
 }
 
@@ -78,4 +79,12 @@ fn a_system_session_is_never_bound() {
     let mut stage = Stage::new();
     stage.session = Session::new(1, None, Settings::none());
     assert_eq!(stage.attach(), "");
+}
+
+#[test]
+fn a_bind_is_believed_only_when_it_echoes_the_seal() {
+    let mut stage = Stage::new();
+    stage.attach();
+    assert_eq!(stage.broken_by("V Z(I) V(forged) Z(I)").origin, Origin::Upstream);
+    assert_eq!(stage.session.leaving(&stage.backend), Leaving::Busy);
 }

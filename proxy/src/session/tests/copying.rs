@@ -58,3 +58,51 @@ fn a_row_in_two_reads_is_relayed_as_it_comes() {
     assert_eq!(told, bytes);
     assert!(stage.session.may_leave());
 }
+
+#[test]
+fn what_isnt_copy_data_reaches_no_server_that_may_have_failed_the_copy() {
+    let mut stage = Stage::attached();
+    stage.client("Q(copy t from stdin)");
+    stage.server("G");
+    let (sent, waits) = stage.held("d(bad) Q(discard all)");
+    assert_eq!(waits, "Q(discard all)");
+    assert_eq!(sent, "d(bad) f(unexpected message type 0x51 during COPY from stdin)");
+    assert!(!stage.session.may_leave());
+    assert_eq!(stage.server("E(SQLSTATE22P02) Z(I)"), "E(C22P02) Z(I)");
+    assert!(stage.session.may_leave());
+    assert_eq!(stage.client("Q(select 1)"), "Q(select 1)");
+}
+
+#[test]
+fn a_sync_in_mid_copy_is_read_by_nobody_unless_the_copy_fails() {
+    let mut stage = Stage::attached();
+    stage.client("P(,copy t from stdin) B(,) E() S");
+    stage.server("1 2 G");
+    assert_eq!(stage.client("d(x) S d(y) c S"), "d(x) d(y) c S");
+    assert_eq!(stage.server("C(COPY 2) Z(I)"), "C(COPY 2) Z(I)");
+    stage.client("P(,copy t from stdin) B(,) E() S");
+    stage.server("1 2 G");
+    assert_eq!(stage.client("d(bad) S"), "d(bad)");
+    assert_eq!(stage.server("E(SQLSTATE22P02)"), "E(C22P02)");
+    assert_eq!(stage.sent_to_server(&[]), "S");
+    assert_eq!(stage.server("Z(I)"), "Z(I)");
+    assert!(stage.session.may_leave());
+}
+
+#[test]
+fn each_copy_of_a_string_uses_up_one_end_of_data() {
+    let mut stage = Stage::attached();
+    stage.client("Q(copy t from stdin; copy t from stdin) d(x) c");
+    assert_eq!(stage.server("G C(COPY 1) G"), "G C(COPY 1) G");
+    stage.client("d(y) c");
+    assert_eq!(stage.server("C(COPY 1) Z(I)"), "C(COPY 1) Z(I)");
+    assert!(stage.session.may_leave());
+}
+
+#[test]
+fn a_query_behind_an_unended_copy_is_used_up_by_it() {
+    let mut stage = Stage::attached();
+    stage.client("Q(copy t from stdin) Q(select 1) Q(select 2)");
+    assert_eq!(stage.server("G E(SQLSTATE08P01) Z(I) T D C(SELECT 1) Z(I)"), "G E(C08P01) Z(I) T D C(SELECT 1) Z(I)");
+    assert!(stage.session.may_leave());
+}

@@ -35,7 +35,7 @@ fn nothing_is_read_back_before_the_transaction_is_over() {
 fn behind_reset_all_the_context_comes_first() {
     let mut stage = Stage::with(Settings::of([("application_name".to_owned(), "psql")]));
     stage.attach();
-    stage.server("V Z(I) V Z(I) V Z(I) V Z(I)");
+    stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
     let bytes = script_bytes("Q(reset all) Q(select 1)");
     let (taken, state) = stage.raw_client(&bytes);
     assert_eq!(state, Taken::Held);
@@ -53,7 +53,7 @@ fn reset_all_in_a_transaction_is_bound_anew_at_once_and_cleared_in_the_end() {
     stage.client("Q(reset all)");
     stage.server("C(RESET) Z(T)");
     assert_eq!(stage.client("Q(select 1)"), "bind seal seed Q(select 1)");
-    stage.server("V Z(T) V Z(T) V Z(T) T D C(SELECT 1) Z(T)");
+    stage.server("V Z(T) V(seal) Z(T) V Z(T) T D C(SELECT 1) Z(T)");
     stage.client("Q(rollback)");
     stage.server("C(ROLLBACK) Z(I)");
     assert_eq!(stage.session.leaving(&stage.backend), Leaving::Soiled);

@@ -107,7 +107,7 @@ fn copy_data_is_not_held() {
     assert_eq!(stage.client("d(x) c S"), "d(x) c S");
     assert_eq!(stage.server("C(COPY 1) Z(I)"), "C(COPY 1) Z(I)");
     stage.client("Q(reset all; copy t from stdin)");
-    stage.server("V Z(I) V Z(I) V Z(I) C(RESET) G");
+    stage.server("V Z(I) V(seal) Z(I) V Z(I) C(RESET) G");
     assert_eq!(stage.held("d(x) c Q(select 1)"), ("d(x) c".to_owned(), "Q(select 1)".to_owned()));
     assert_eq!(stage.server("C(COPY 1) Z(I)"), "C(COPY 1) Z(I)");
 }
@@ -157,4 +157,26 @@ fn a_pipeline_without_end_waits_for_answers_now_and_then() {
     assert_eq!(stage.client(&waiting), waiting);
     stage.server(&"Z(I) ".repeat(5));
     assert!(stage.session.may_leave());
+}
+
+#[test]
+fn a_flush_with_a_body_fails_its_cycle() {
+    let mut stage = Stage::attached();
+    let bytes = [&script_bytes("Q(select 1)")[..], b"H\0\0\0\x05x"].concat();
+    stage.raw_client(&bytes);
+    stage.sent_to_server(&bytes);
+    assert_eq!(stage.server("T D C(SELECT 1) Z(I)"), "T D C(SELECT 1) Z(I)");
+    assert!(!stage.session.may_leave());
+    assert_eq!(stage.server("E(SQLSTATE08P01)"), "E(C08P01)");
+    assert!(!stage.session.may_leave(), "the server skips to a Sync");
+    stage.client("S");
+    stage.server("Z(I)");
+    assert!(stage.session.may_leave());
+}
+
+#[test]
+fn an_error_that_nothing_was_asked_for_breaks_the_connection() {
+    let mut stage = Stage::attached();
+    assert_eq!(stage.broken_by("E(SQLSTATE22000)").origin, Origin::Upstream);
+    assert_eq!(stage.session.leaving(&stage.backend), Leaving::Busy);
 }

@@ -19,6 +19,7 @@ use crate::admin::http::{self, Http};
 use crate::auth::{Directory, MockSecret};
 use crate::config::{Secret, Settings};
 use crate::control::{Control, Snapshot};
+use crate::domain::limits::CORE_STACK_BYTES;
 use crate::domain::{KeyId, clock};
 use crate::metrics::CoreCounters;
 use crate::metrics::exporter::Exporter;
@@ -87,7 +88,7 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
         let core =
             Core { number, shared: shared.clone(), pools: pools.clone(), counters: counters.clone(), queue, revoked };
         let watched = watched.clone();
-        let thread = std::thread::Builder::new().name(format!("pgcordon-core-{number}"));
+        let thread = std::thread::Builder::new().name(format!("pgcordon-core-{number}")).stack_size(CORE_STACK_BYTES);
         cores.push(thread.spawn(move || core.run(watched)).context("a core's thread can't be started")?);
         doors.push(door);
         revocations.push(revoke);

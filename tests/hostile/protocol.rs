@@ -161,3 +161,32 @@ fn what_follows_a_failed_copy_answers_for_nobody_else() {
         }
     });
 }
+
+/// Postgres bounds how deep a text may nest; the parser in the proxy doesn't, and runs where every tenant's sessions do.
+#[test]
+fn a_text_without_a_bottom_ends_nobody_elses_session() {
+    on_one_and_on_many(|stage| {
+        let deep = |before: &str, open: &str, close: &str, count: usize| {
+            format!("reset x.y; select {before}{}1{}", open.repeat(count), close.repeat(count))
+        };
+        for text in [
+            deep("", "(", ")", 30_000),
+            deep("", "(select ", ")", 7_000),
+            deep("", "- ", "", 30_000),
+            deep("", "not ", "", 16_000),
+            deep("", "", "+1", 30_000),
+            deep("", "", "::int", 12_000),
+            deep("", "", " union select 1", 4_000),
+            deep("", "", " from a cross join b", 3_000),
+            deep("", "array[", "]", 9_000),
+            deep("", "case when ", " then 1 end", 3_000),
+            deep("", "(", ")", 400_000),
+        ] {
+            stage.attempt(&text);
+            // A text that isn't understood keeps its connection, which may be the only one.
+            stage.attacker.hang_up();
+            assert_eq!(stage.victim().query("select 1"), "T D(1) C(SELECT 1) Z(I)", "{}", &text[..60]);
+            stage.renew();
+        }
+    });
+}

@@ -18,6 +18,13 @@ pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// A Query or Parse up to this many bytes is opened and understood; a longer one is streamed and pins its client.
 pub const OPENED_MESSAGE_BYTES_MAX: usize = 1 << 20;
 
+/// The longest text that is parsed, in bytes. The parser recurses without a bound of its own, up to once for each byte.
+pub const PARSED_BYTES_MAX: usize = 64 * 1024;
+
+/// The stack of a core's thread, in bytes: enough for the deepest parse tree of [`PARSED_BYTES_MAX`] bytes, at up to 1.4 kB
+/// for a level. It is memory only as far as it is used.
+pub const CORE_STACK_BYTES: usize = 256 << 20;
+
 /// How many bytes of an unfinished cycle (messages up to a Sync) are gathered before a server connection is taken.
 pub const GATHERED_BYTES_MAX: usize = 16 * 1024;
 

@@ -3,6 +3,8 @@
 use pg_query::NodeRef;
 use pg_query::protobuf::{DiscardMode, FuncCall, VariableSetKind, VariableSetStmt, a_const::Val, node::Node as Inner};
 
+use crate::domain::limits::PARSED_BYTES_MAX;
+
 use super::facts::{Deallocates, Facts, PinReason};
 use super::prefilter;
 
@@ -11,6 +13,9 @@ const CURSOR_OPTION_HOLD: i32 = 0x0020;
 
 /// Reads a text's facts off its parse tree. A text that can't be understood may do everything.
 pub fn facts(text: &[u8]) -> Facts {
+    if text.len() > PARSED_BYTES_MAX {
+        return Facts::unknown();
+    }
     let Ok(text) = std::str::from_utf8(text) else { return Facts::unknown() };
     let Ok(parsed) = pg_query::parse(text) else { return Facts::unknown() };
     let statements: Vec<&Inner> =

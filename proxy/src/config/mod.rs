@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit;
 use crate::auth;
 use crate::control::{ControlTarget, RoleNames};
 use crate::pool;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub pool: pool::Settings,
     /// The settings that carry the workspace.
     pub context: Context,
+    /// The audit trail.
+    pub audit: audit::Settings,
     /// HTTP for operators.
     pub http: Http,
     /// Logs.
@@ -273,6 +276,11 @@ impl Settings {
         })
     }
 
+    /// The directory of the audit spool.
+    pub fn audit_directory(&self) -> PathBuf {
+        self.audit.directory(|name| std::env::var(name).ok())
+    }
+
     /// The database with the schema `cordon`.
     pub fn control_database(&self) -> &str {
         let first = self.upstream.databases.first().map_or("", String::as_str);
@@ -318,6 +326,7 @@ impl Settings {
             "server.listen",
             "must be an address and a port, such as 127.0.0.1:6432",
         );
+        mistakes.extend(self.audit.mistakes().into_iter().map(|(key, what)| Mistake::new(key, what)));
         mistakes.extend(self.acceptor().err());
         mistakes.extend(self.connector().err());
     }

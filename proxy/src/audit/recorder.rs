@@ -357,3 +357,6 @@ pub fn spool_bytes(directory: &std::path::Path) -> io::Result<u64> {
     }
     Ok(sum)
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,12 +141,16 @@ pub fn segments(directory: &Path) -> io::Result<Vec<SegmentInfo>> {
 /// # Errors
 /// The file can't be read.
 pub fn rows(segment: &Path) -> io::Result<Vec<Option<Row>>> {
-    let bytes = fs::read(segment)?;
+    Ok(lines(&fs::read(segment)?))
+}
+
+/// The same of bytes.
+pub fn lines(bytes: &[u8]) -> Vec<Option<Row>> {
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end);
     if whole == 0 {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    Ok(bytes[..whole].split(|byte| *byte == b'\n').map(Row::read).collect())
+    bytes[..whole].split(|byte| *byte == b'\n').map(Row::read).collect()
 }
 
 /// Reads a stream's records in order, from segment to segment, while it may still be written.

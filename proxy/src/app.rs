@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::admin::http::{self, Http};
-use crate::audit::recorder::{Trail, provenance};
 use crate::audit::Recorder;
+use crate::audit::recorder::{Trail, provenance};
 use crate::auth::{Directory, MockSecret};
 use crate::config::Settings;
 use crate::control::audit_sink::ControlSink;
@@ -100,7 +100,8 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
 
     let ready = watched.clone();
     let is_ready = Box::new(move || *ready.borrow() == Phase::Serving);
-    let http = Http { token: settings.http.token.clone(), exporter: Exporter::new(counters, pools, recorder), is_ready };
+    let http =
+        Http { token: settings.http.token.clone(), exporter: Exporter::new(counters, pools, recorder), is_ready };
     let http = control.block_on(serve_http(&settings.http.listen, http))?;
     control.spawn(watch_keys(data, shared.clone(), revocations, watched.clone()));
     control.spawn(until(watched, Phase::Stopping, accept::accept(listener, doors, settings.server.connections_max)));
@@ -166,7 +167,9 @@ fn start_trail(settings: &Settings) -> anyhow::Result<Option<Trail>> {
     let mut trail = Trail::start(&settings.audit, directory.clone(), provenance())
         .with_context(|| format!("audit.spool_dir: {} can't be used", directory.display()))?;
     if settings.audit.ship {
-        trail.ship(ControlSink::new(settings.control_target()?)).context("the audit trail's thread can't be started")?;
+        trail
+            .ship(ControlSink::new(settings.control_target()?))
+            .context("the audit trail's thread can't be started")?;
     }
     tracing::info!(stream = %trail.stream(), directory = %directory.display(), "the audit trail begins");
     Ok(Some(trail))

@@ -71,7 +71,11 @@ fn printable(text: &str) -> String {
             out.push(each);
         }
     }
-    if out.is_empty() || out.contains([' ', '=']) { format!("{out:?}").replace("\\\\", "\\").replace("\\\"", "\"") } else { out }
+    if out.is_empty() || out.contains([' ', '=']) {
+        format!("{out:?}").replace("\\\\", "\\").replace("\\\"", "\"")
+    } else {
+        out
+    }
 }
 
 /// One record as a line of CSV (RFC 4180).
@@ -257,10 +261,8 @@ mod tests {
 
     #[test]
     fn a_terminal_and_a_spreadsheet_are_safe_from_a_tenants_texts() {
-        let client = Client {
-            application_name: "=HYPERLINK(\"x\")\n\u{1b}[2J\u{202e}, end".into(),
-            ..Client::default()
-        };
+        let client =
+            Client { application_name: "=HYPERLINK(\"x\")\n\u{1b}[2J\u{202e}, end".into(), ..Client::default() };
         let row = event("s", &mut Head::default(), Event::new(EventType::ApiKeyAccess, Arc::new(client)));
         let shown = line(&row);
         assert!(shown.ends_with(r#"application="=HYPERLINK("x")\n\u{1b}[2J\u{202e}, end""#), "{shown}");

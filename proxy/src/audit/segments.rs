@@ -49,7 +49,8 @@ impl Shelf {
     pub fn create(spool: &Path, stream: &str) -> io::Result<Self> {
         let directory = spool.join(stream);
         make_directory(&directory)?;
-        Self::lock(directory, stream)?.ok_or_else(|| io::Error::new(io::ErrorKind::AlreadyExists, "the stream is taken"))
+        Self::lock(directory, stream)?
+            .ok_or_else(|| io::Error::new(io::ErrorKind::AlreadyExists, "the stream is taken"))
     }
 
     /// The streams of a spool that nobody writes any more and nobody else has taken; those in `known` are left out.

@@ -102,11 +102,16 @@ impl Settings {
 
     /// What is wrong with them, as key and words.
     pub fn mistakes(&self) -> Vec<(&'static str, &'static str)> {
-        let intent = "\"intent\" comes with a later version; \"strict\" is on disk before the client hears of its success";
+        let intent =
+            "\"intent\" comes with a later version; \"strict\" is on disk before the client hears of its success";
         let wrong = [
             (self.writes == Durability::Intent, "audit.writes", intent),
             (self.logins == Durability::Intent, "audit.logins", intent),
-            (self.spool_bytes_max < Self::SPOOL_BYTES_LEAST, "audit.spool_bytes_max", "must be 1048576 (1 MiB) or more"),
+            (
+                self.spool_bytes_max < Self::SPOOL_BYTES_LEAST,
+                "audit.spool_bytes_max",
+                "must be 1048576 (1 MiB) or more",
+            ),
             (
                 self.spool_keep_bytes > self.spool_bytes_max / 2,
                 "audit.spool_keep_bytes",

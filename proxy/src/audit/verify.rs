@@ -57,7 +57,9 @@ impl fmt::Display for Finding {
         write!(out, "stream {stream}, ")?;
         match what {
             What::Changed => write!(out, "record {seq}: was changed"),
-            What::Unlinked => write!(out, "record {seq}: doesn't follow the one before it; one of the two was replaced"),
+            What::Unlinked => {
+                write!(out, "record {seq}: doesn't follow the one before it; one of the two was replaced")
+            }
             What::Removed(first, last) => write!(out, "record {seq}: {} before it", range(first, last)),
             What::RemovedAtEnd(first, last) => write!(out, "at its end: {}", range(first, last)),
             What::Inserted => write!(out, "record {seq}: there is another of this number"),

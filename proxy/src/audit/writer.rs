@@ -14,8 +14,8 @@ use super::flood::Flood;
 use super::recorder::{Item, Shared, fault};
 use super::spool::{Saved, Spool};
 use super::storage::Storage;
-use crate::domain::clock::{self, Instant};
 use crate::domain::Fault;
+use crate::domain::clock::{self, Instant};
 
 /// What nobody waits for is on disk after this time at the latest.
 const RELAXED: Duration = Duration::from_millis(50);

@@ -29,9 +29,9 @@ impl Configured {
 /// Who runs this command, for the audit trail: the user of this machine, who may call himself anything.
 pub(super) fn operator() -> Arc<audit::Client> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let user = variable("SUDO_USER").or_else(|| variable("USER")).unwrap_or_else(|| {
-        format!("uid {}", rustix::process::getuid().as_raw())
-    });
+    let user = variable("SUDO_USER")
+        .or_else(|| variable("USER"))
+        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Arc::new(audit::Client { addr: None, user: format!("{user}@{host}").into(), application_name: "pgcordon".into() })
 }

@@ -153,8 +153,10 @@ pub async fn since(client: &Client, filter: &Filter, seen_before: &mut Seen) -> 
                 "SELECT {COLUMNS} FROM cordon.audit_event WHERE stream = $1 AND seq > $2 AND seq <= $3 \
                  AND ($4::uuid IS NULL OR workspace_id = $4) AND ($5::text IS NULL OR event_type = $5) ORDER BY seq"
             );
-            let rows =
-                client.query(&sql, &[&stream, &from, &head, &filter.workspace, &filter.event_type]).await.map_err(missing)?;
+            let rows = client
+                .query(&sql, &[&stream, &from, &head, &filter.workspace, &filter.event_type])
+                .await
+                .map_err(missing)?;
             fresh.extend(rows.iter().map(|read| row(read, any_text)));
         }
         seen_before.insert(stream, head);
@@ -167,7 +169,8 @@ pub async fn since(client: &Client, filter: &Filter, seen_before: &mut Seen) -> 
 fn row(read: &tokio_postgres::Row, any_text: bool) -> Row {
     let text = |column: &str| read.get::<_, Option<&str>>(column).map(Arc::<str>::from);
     let word = |column: &str| Cow::Owned(read.get::<_, String>(column));
-    let number = |column: &str| read.get::<_, Option<i64>>(column).map(|value| u64::try_from(value).unwrap_or(u64::MAX));
+    let number =
+        |column: &str| read.get::<_, Option<i64>>(column).map(|value| u64::try_from(value).unwrap_or(u64::MAX));
     let hash = |column: &str| Hash(read.get::<_, &[u8]>(column).try_into().unwrap_or([0xff; 32]));
     let row = Row {
         stream: read.get::<_, &str>("stream").into(),

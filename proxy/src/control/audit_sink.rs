@@ -113,7 +113,8 @@ fn registration(stream: &str) -> Event {
 }
 
 fn loss(stream: &str, from: u64, before: u64) -> Event {
-    let detail = json!({ "stream": stream, "from": from, "before": before, "why": "neither in the database nor in the spool" });
+    let detail =
+        json!({ "stream": stream, "from": from, "before": before, "why": "neither in the database nor in the spool" });
     Event { outcome: Outcome::Failed, detail: Some(detail), ..Event::new(EventType::AuditEventsLost, Arc::default()) }
 }
 
@@ -134,7 +135,9 @@ async fn note(transaction: &Transaction<'_>, event: Event) -> Result<(), StoreEr
     let any_text = any_text(transaction.client()).await?;
     match append(transaction, CONTROL_STREAM, &[row], false, any_text).await? {
         Appended::Through(_) => Ok(()),
-        _ => Err(StoreError::Postgres("the stream control of the audit trail doesn't end where its head says".to_owned())),
+        _ => Err(StoreError::Postgres(
+            "the stream control of the audit trail doesn't end where its head says".to_owned(),
+        )),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
+use prometheus::{
+    Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
 
 use super::counters::{CoreCounters, Totals};
 use crate::audit::{Recorder, Report};
@@ -90,8 +92,16 @@ impl Exporter {
 fn audit(registry: &Registry, report: &Report) -> Result<(), prometheus::Error> {
     let counters = [
         ("pgcordon_audit_events_total", "Events that were taken into the audit trail", report.recorded),
-        ("pgcordon_audit_events_lost_total", "Events that couldn't be kept: queue, disk or spool were full", report.lost),
-        ("pgcordon_audit_events_alike_total", "Events that were only counted: too many alike from one source", report.alike),
+        (
+            "pgcordon_audit_events_lost_total",
+            "Events that couldn't be kept: queue, disk or spool were full",
+            report.lost,
+        ),
+        (
+            "pgcordon_audit_events_alike_total",
+            "Events that were only counted: too many alike from one source",
+            report.alike,
+        ),
         ("pgcordon_audit_syncs_total", "Times the disk was asked to make sure", report.syncs),
         ("pgcordon_audit_write_failures_total", "Times the disk refused", report.failures),
         ("pgcordon_audit_shipped_total", "Records that the database took", report.shipped),
@@ -105,7 +115,11 @@ fn audit(registry: &Registry, report: &Report) -> Result<(), prometheus::Error> 
     let gauges = [
         ("pgcordon_audit_failing", "1 while the audit trail can't be written", u64::from(report.failing)),
         ("pgcordon_audit_spool_bytes", "Bytes in the spool", report.spool_bytes),
-        ("pgcordon_audit_unshipped_records", "Records of this run that the database doesn't have yet", report.unshipped),
+        (
+            "pgcordon_audit_unshipped_records",
+            "Records of this run that the database doesn't have yet",
+            report.unshipped,
+        ),
     ];
     for (name, help, value) in gauges {
         let gauge = IntGauge::new(name, help)?;

@@ -28,7 +28,9 @@ fn line(text: &str) -> (Row, Vec<u8>) {
 
 #[test]
 fn whatever_a_client_calls_itself_is_one_line_that_postgres_can_store() {
-    for hostile in ["a\nb\r\n{\"seq\":1}", "nul\0nul", "\u{1b}[2J\u{202e}", "😀'; drop table x; --", "\\u0000", "=cmd()"] {
+    for hostile in
+        ["a\nb\r\n{\"seq\":1}", "nul\0nul", "\u{1b}[2J\u{202e}", "😀'; drop table x; --", "\\u0000", "=cmd()"]
+    {
         let (row, out) = line(hostile);
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "{hostile:?}");
         let said = String::from_utf8(out.clone()).expect("UTF-8").replace("\\\\", "");

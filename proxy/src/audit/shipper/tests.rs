@@ -121,7 +121,10 @@ fn a_database_that_is_away_gets_everything_once_and_in_order_when_it_is_back() {
     trail.stop(Duration::from_secs(30));
     let types: Vec<String> =
         database.0.lock().streams.values().flatten().map(|row| row.event_type.to_string()).collect();
-    assert_eq!((types.first().map(String::as_str), types.last().map(String::as_str)), (Some("AUDIT_STARTED"), Some("AUDIT_STOPPED")));
+    assert_eq!(
+        (types.first().map(String::as_str), types.last().map(String::as_str)),
+        (Some("AUDIT_STARTED"), Some("AUDIT_STOPPED"))
+    );
 }
 
 #[test]

@@ -7,7 +7,8 @@ fn chain_of(length: u64) -> Vec<Row> {
     let (stream, mut head): (Arc<str>, _) = ("s".into(), Head::default());
     (0..length)
         .map(|number| {
-            let event = Event { rows: Some(number), ..Event::new(EventType::ResourceCreated, Arc::new(Client::default())) };
+            let event =
+                Event { rows: Some(number), ..Event::new(EventType::ResourceCreated, Arc::new(Client::default())) };
             let mut row = Row::unlinked(&stream, event);
             head.link(&mut row);
             row

@@ -119,9 +119,9 @@ fn copies(settings: &Settings) -> Result<Copies, Failure> {
 async fn of_trail(settings: &Settings, witnesses: &mut Witnesses) -> Result<Verdict, Failure> {
     // The spool first: what the proxy gives back meanwhile is in the database when that is read.
     let mut copies = copies(settings)?;
-    let mut client = control(settings)
-        .await
-        .map_err(|failure| failure.hint("without Postgres, `audit verify --spool-only` checks what is on this machine's disk"))?;
+    let mut client = control(settings).await.map_err(|failure| {
+        failure.hint("without Postgres, `audit verify --spool-only` checks what is on this machine's disk")
+    })?;
     let reading = Reading::begin(&mut client).await.map_err(failed)?;
     let heads: BTreeMap<Arc<str>, Head> = reading.heads().await.map_err(failed)?.into_iter().collect();
     let registered = reading.registered().await.map_err(failed)?;

@@ -1,0 +1,10 @@
+//! The audit trail against a real Postgres, a real disk and real processes.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod changes;
+mod crash;
+mod full_disk;
+mod scratch;
+mod shipping;
+mod tampering;
+mod walls;

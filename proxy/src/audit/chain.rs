@@ -8,8 +8,8 @@
 //! A chain without a secret shows what was changed, but not to somebody who may have written all of it anew: that is what heads
 //! are for, kept where the same person can't write (see [`Head`]).
 
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 

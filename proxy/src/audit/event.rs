@@ -1,6 +1,6 @@
 //! What can happen that is worth a record. The list is closed: a name here is a promise to whoever filters by it.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use crate::domain::{KeyId, WorkspaceId, clock};

@@ -3,8 +3,8 @@
 //!
 //! It decides by what it is told and by `now`; the source is the workspace, or else the address of the client.
 
+use core::net::IpAddr;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};

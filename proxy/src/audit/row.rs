@@ -2,8 +2,8 @@
 //!
 //! It holds names as texts, not as our types: a trail written by a newer version is verified all the same.
 
+use core::net::IpAddr;
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

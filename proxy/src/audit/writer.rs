@@ -105,8 +105,9 @@ impl<S: Storage> Writer<S> {
             }
             Item::Durable(events, ticket) => {
                 events.iter().for_each(tell);
-                let kept = events.into_iter().fold(true, |kept, event| self.push(event) && kept);
-                tickets.push((ticket, kept));
+                let count = events.len();
+                let kept = events.into_iter().filter_map(|event| self.push(event).then_some(())).count();
+                tickets.push((ticket, kept == count));
             }
         }
     }
@@ -194,8 +195,7 @@ impl<S: Storage> Writer<S> {
     }
 }
 
-/// What is critical doesn't wait for anybody to look at the trail. The client's own words are quoted, so that they stay on
-/// their line.
+/// What is critical doesn't wait for anybody to look at the trail. Strings are written with escapes and stay on their line.
 fn tell(event: &Event) {
     if event.severity == Severity::Critical {
         let client = &event.client;
@@ -203,8 +203,8 @@ fn tell(event: &Event) {
             event = event.kind.as_str(),
             outcome = event.outcome.as_str(),
             workspace = event.workspace.map(tracing::field::display),
-            key = event.key_id.as_ref().map(|key_id| format!("{:?}", key_id.as_str())),
-            relation = event.relation.as_ref().map(|relation| format!("{relation:?}")),
+            key = event.key_id.as_ref().map(crate::domain::KeyId::as_str),
+            relation = event.relation.as_deref(),
             addr = client.addr.map(tracing::field::display),
             "a critical event was recorded"
         );

@@ -117,11 +117,13 @@ fn event_type(text: &str) -> Result<String, String> {
 async fn tail(client: &Client, filter: &Filter, lines: i64, follow: bool, json: bool) -> Result<(), Failure> {
     let mut seen = audit_read::seen(client).await.map_err(failed)?;
     show(&audit_read::last(client, filter, lines).await.map_err(failed)?, json)?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(FOLLOW).await;
         show(&audit_read::since(client, filter, &mut seen).await.map_err(failed)?, json)?;
     }
-    Ok(())
 }
 
 fn show(rows: &[Row], json: bool) -> Result<(), Failure> {

@@ -57,7 +57,7 @@ impl ControlSink {
     ) -> Result<T, SinkError> {
         let done = tokio::time::timeout(BATCH_TIMEOUT, async { work(self.connect().await?).await }).await;
         match done {
-            Ok(Ok(done)) => return Ok(done),
+            Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => {
                 self.connection = None;
                 Err(SinkError(error.to_string()))

@@ -48,8 +48,8 @@ pub(super) async fn serve(core: Rc<CoreContext>, stream: TcpStream, peer: Socket
         }
     };
     core.counters.login(false);
-    // The fault quotes what the peer called itself.
-    tracing::warn!(%peer, fault = fault.to_string().escape_debug().to_string(), "a login was refused");
+    // As a string it is written with escapes: it quotes what the peer called itself.
+    tracing::warn!(%peer, fault = fault.to_string(), "a login was refused");
     farewell::send(&mut socket, &mut Outlet::default(), &fault).await;
 }
 
@@ -59,7 +59,7 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     let pool = core.pools.get(&database, binding.role());
     let opened = async {
         let settings = startup_settings::of(&startup, &binding, &core.shared.names)?;
-        let parameters = greeting::learn(&core, &pool, &database, &binding, &settings).await?;
+        let parameters = greeting::learn(&core, &pool, &database, &binding, &settings, &client).await?;
         let secret_bytes = if startup.minor >= 2 { LONG_SECRET_BYTES } else { SECRET_BYTES };
         let registered = core.shared.registry.enter(binding.key_id().clone(), binding.workspace(), secret_bytes);
         if !is_still_good(&core, &verified) {

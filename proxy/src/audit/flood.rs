@@ -1,7 +1,8 @@
 //! Keeps one source from filling the trail. Events that nobody waits for (refused logins above all, which need no key) are
 //! kept up to a rate for each kind and source; beyond it they are counted, and the count becomes one record.
 //!
-//! It decides by what it is told and by `now`; the source is the workspace, or else the address of the client.
+//! It decides by what it is told and by `now`. The source is the workspace, or the address of a client that has proven nothing;
+//! those share a further rate, for who attacks from many addresses.
 
 use core::net::IpAddr;
 use std::collections::HashMap;
@@ -16,6 +17,10 @@ use crate::domain::clock::Instant;
 pub const BURST: u32 = 200;
 /// And this many a second from then on.
 pub const PER_SECOND: u32 = 20;
+/// The same for all clients together that have proven nothing.
+pub const UNPROVEN_BURST: u32 = 2000;
+/// And a second.
+pub const UNPROVEN_PER_SECOND: u32 = 200;
 /// What was counted becomes a record after this time.
 pub const SUMMARY: Duration = Duration::from_secs(5);
 /// How many sources are told apart; the rest share one account.
@@ -27,6 +32,17 @@ enum Source {
     /// An IPv4 address, or the network of an IPv6 one: whoever has one address of it has them all.
     Address(u64),
     Rest,
+    /// All of them together.
+    Everybody,
+}
+
+impl Source {
+    const fn rate(self) -> (f64, f64) {
+        match self {
+            Self::Everybody => (UNPROVEN_BURST as f64, UNPROVEN_PER_SECOND as f64),
+            _ => (BURST as f64, PER_SECOND as f64),
+        }
+    }
 }
 
 struct Account {
@@ -51,16 +67,24 @@ pub struct Flood {
 impl Flood {
     /// The event if it is to be kept, or none if it was counted.
     pub fn admit(&mut self, event: Event, now: Instant) -> Option<Event> {
-        let mut key = (event.kind, source(&event));
+        let kind = event.kind;
+        let event = self.take(event, now, None)?;
+        if is_unproven(kind) { self.take(event, now, Some(Source::Everybody)) } else { Some(event) }
+    }
+
+    fn take(&mut self, event: Event, now: Instant, source: Option<Source>) -> Option<Event> {
+        let mut key = (event.kind, source.unwrap_or_else(|| source_of(&event)));
         if self.accounts.len() >= SOURCES_MAX && !self.accounts.contains_key(&key) {
-            self.accounts.retain(|_, account| account.counted.is_some() || account.refilled(now) < f64::from(BURST));
+            self.accounts.retain(|(_, source), account| {
+                account.counted.is_some() || account.refilled(now, source.rate()) < source.rate().0
+            });
             if self.accounts.len() >= SOURCES_MAX {
                 key.1 = Source::Rest;
             }
         }
-        let fresh = Account { tokens: f64::from(BURST), at: now, counted: None };
-        let account = self.accounts.entry(key).or_insert(fresh);
-        (account.tokens, account.at) = (account.refilled(now), now);
+        let rate = key.1.rate();
+        let account = self.accounts.entry(key).or_insert(Account { tokens: rate.0, at: now, counted: None });
+        (account.tokens, account.at) = (account.refilled(now, rate), now);
         if account.tokens >= 1.0 {
             account.tokens -= 1.0;
             return Some(event);
@@ -86,21 +110,26 @@ impl Flood {
 }
 
 impl Account {
-    fn refilled(&self, now: Instant) -> f64 {
-        let fresh = now.saturating_duration_since(self.at).as_secs_f64() * f64::from(PER_SECOND);
-        (self.tokens + fresh).min(f64::from(BURST))
+    fn refilled(&self, now: Instant, (burst, per_second): (f64, f64)) -> f64 {
+        let fresh = now.saturating_duration_since(self.at).as_secs_f64() * per_second;
+        (self.tokens + fresh).min(burst)
     }
 }
 
-fn source(event: &Event) -> Source {
+/// Whoever is refused at the door has proven nothing: a key id isn't secret.
+const fn is_unproven(kind: EventType) -> bool {
+    matches!(kind, EventType::ApiKeyAccessFailed | EventType::UserLoginFailed)
+}
+
+fn source_of(event: &Event) -> Source {
     match (event.workspace, event.client.addr) {
-        (Some(workspace), _) => Source::Workspace(workspace),
-        (None, Some(IpAddr::V4(addr))) => Source::Address(u64::from(addr.to_bits())),
-        (None, Some(IpAddr::V6(addr))) => match addr.to_ipv4_mapped() {
+        (Some(workspace), _) if !is_unproven(event.kind) => Source::Workspace(workspace),
+        (_, Some(IpAddr::V4(addr))) => Source::Address(u64::from(addr.to_bits())),
+        (_, Some(IpAddr::V6(addr))) => match addr.to_ipv4_mapped() {
             Some(addr) => Source::Address(u64::from(addr.to_bits())),
             None => Source::Address(u64::try_from(addr.to_bits() >> 64).unwrap_or_default() | 1 << 63),
         },
-        (None, None) => Source::Rest,
+        (_, None) => Source::Rest,
     }
 }
 
@@ -152,8 +181,20 @@ mod tests {
         for n in 0..3 * SOURCES_MAX {
             flood.admit(failed(&format!("10.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255)), now);
         }
-        assert!(flood.accounts.len() <= SOURCES_MAX + 1, "{}", flood.accounts.len());
+        assert!(flood.accounts.len() <= SOURCES_MAX + 2, "{}", flood.accounts.len());
         flood.admit(failed("192.0.2.9"), now + Duration::from_secs(3600));
         assert!(flood.accounts.len() < 10, "what has been quiet is forgotten: {}", flood.accounts.len());
+    }
+
+    #[test]
+    fn many_addresses_together_are_bounded_too_and_a_victims_key_id_is_no_cover() {
+        let (mut flood, now) = (Flood::default(), clock::now());
+        let workspace = "00000000-0000-0000-0000-00000000000a".parse().ok();
+        let from = |n: u32| Event { workspace, ..failed(&format!("10.0.{}.{}", n >> 8, n & 255)) };
+        let kept = (0..3000).filter(|n| flood.admit(from(*n), now).is_some()).count();
+        assert_eq!(kept, UNPROVEN_BURST as usize);
+        let counted: u64 =
+            flood.summaries(now, true).iter().filter_map(|event| event.detail.as_ref()?.get("alike")?.as_u64()).sum();
+        assert_eq!(counted, 1000);
     }
 }

@@ -115,14 +115,16 @@ pub fn probe(spool: &Path) -> io::Result<()> {
 pub fn streams(spool: &Path) -> io::Result<Vec<String>> {
     let mut names: Vec<String> = fs::read_dir(spool)?
         .flatten()
-        .filter(|entry| entry.path().join(LOCK).exists())
+        .filter(|entry| {
+            entry.path().join(LOCK).exists() || segments(&entry.path()).is_ok_and(|there| !there.is_empty())
+        })
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort_unstable();
     Ok(names)
 }
 
-/// The segments in a stream's directory, in order.
+/// The segments in a stream's directory, in order. None in a directory that is gone.
 ///
 /// # Errors
 /// The directory can't be read.
@@ -132,7 +134,11 @@ pub fn segments(directory: &Path) -> io::Result<Vec<SegmentInfo>> {
         let first = name.strip_suffix(".jsonl")?.parse().ok()?;
         Some(SegmentInfo { first, path: entry.path(), bytes: entry.metadata().ok()?.len() })
     };
-    let mut segments: Vec<SegmentInfo> = fs::read_dir(directory)?.flatten().filter_map(info).collect();
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut segments: Vec<SegmentInfo> = entries.flatten().filter_map(info).collect();
     segments.sort_unstable_by_key(|segment| segment.first);
     Ok(segments)
 }

@@ -20,7 +20,7 @@ pub struct Settings {
     pub ship: bool,
     /// When writes of tenants count as recorded.
     pub writes: Durability,
-    /// When logins, good and bad, count as recorded.
+    /// When sessions that are opened count as recorded. A refused login keeps nobody waiting.
     pub logins: Durability,
     /// What becomes of writes that can't be recorded.
     pub on_failure: OnFailure,

@@ -83,6 +83,7 @@ pub(super) struct Shipper<K: Sink> {
     keep_bytes: u64,
     bytes_max: u64,
     streams: Vec<Consignment>,
+    begin_with: usize,
 }
 
 impl<K: Sink> Shipper<K> {
@@ -99,7 +100,7 @@ impl<K: Sink> Shipper<K> {
             Consignment::new(shelf, own)
         });
         let (keep_bytes, bytes_max) = (settings.spool_keep_bytes, settings.spool_bytes_max);
-        Self { shared, sink, directory, keep_bytes, bytes_max, streams: streams.collect() }
+        Self { shared, sink, directory, keep_bytes, bytes_max, streams: streams.collect(), begin_with: 0 }
     }
 
     /// Ships until it is told to stop, and then what is there until everything is or time is up.
@@ -140,15 +141,29 @@ impl<K: Sink> Shipper<K> {
         }
     }
 
-    /// Everything that is on disk, once.
+    /// Everything that is on disk, once. What the database refuses of one stream holds up no other; when it doesn't answer at
+    /// all, the second to ask is the last. A round begins with another stream each time.
     async fn round(&mut self) -> Result<(), SinkError> {
-        for stream in &mut self.streams {
-            if stream.stuck {
-                continue;
-            }
-            while stream.ship(&mut self.sink, &self.shared).await? {}
+        let mut refused = Ok(());
+        if !self.streams.is_empty() {
+            self.begin_with = (self.begin_with + 1) % self.streams.len();
         }
-        Ok(())
+        let (before, from) = self.streams.split_at_mut(self.begin_with);
+        for stream in from.iter_mut().chain(before).filter(|stream| !stream.stuck) {
+            let shipped = loop {
+                match stream.ship(&mut self.sink, &self.shared).await {
+                    Ok(true) => {}
+                    Ok(false) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            match (shipped, &refused) {
+                (Err(error), Ok(())) => refused = Err(error),
+                (Err(error), Err(_)) => return Err(error),
+                (Ok(()), _) => {}
+            }
+        }
+        refused
     }
 
     fn failed(&mut self, error: &SinkError, back_off: Duration) {

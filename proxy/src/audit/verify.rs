@@ -65,7 +65,7 @@ impl fmt::Display for Finding {
             What::Inserted => write!(out, "record {seq}: there is another of this number"),
             What::Reordered => write!(out, "record {seq}: stands behind a later one"),
             What::NoRecord => write!(out, "after record {seq}: a line that is no record, or was changed"),
-            What::Differs => write!(out, "record {seq}: isn't the same in the database and in the spool"),
+            What::Differs => write!(out, "record {seq}: isn't the same as the copy that was kept: the spool's, or a head"),
             What::Head => write!(out, "at its end: the head in cordon.audit_stream isn't record {seq}"),
             What::StreamRemoved => out.write_str("the whole: it was registered and is gone"),
             What::StreamInserted => out.write_str("the whole: it was never registered, somebody put it in"),
@@ -104,24 +104,29 @@ impl Walk {
 
     /// The next record.
     pub fn row(&mut self, row: &Row) {
-        let expected = self.head.seq + 1;
         let true_hash = chain::hash(row);
-        if row.seq < expected && !self.anywhere {
-            let what = if row.seq == self.head.seq { What::Inserted } else { What::Reordered };
-            return self.found(row.seq, what);
-        }
-        if std::mem::take(&mut self.anywhere) {
-            self.head.hash = row.prev_hash;
-        } else if row.seq > expected {
-            self.found(row.seq, What::Removed(expected, row.seq - 1));
-        } else if row.prev_hash != self.head.hash && self.also != Some(row.prev_hash) {
-            self.found(row.seq, What::Unlinked);
-        }
-        self.also = (true_hash != row.hash).then_some(true_hash);
-        if self.also.is_some() {
+        if self.link(row.seq, row.prev_hash, row.hash) && true_hash != row.hash {
+            self.also = Some(true_hash);
             self.found(row.seq, What::Changed);
         }
-        self.head = Head { seq: row.seq, hash: row.hash };
+    }
+
+    /// The next record, by its number and hashes alone. Whether it was walked on to.
+    pub fn link(&mut self, seq: u64, prev_hash: Hash, hash: Hash) -> bool {
+        let expected = self.head.seq + 1;
+        if seq < expected && !self.anywhere {
+            self.found(seq, if seq == self.head.seq { What::Inserted } else { What::Reordered });
+            return false;
+        }
+        if std::mem::take(&mut self.anywhere) {
+            self.head.hash = prev_hash;
+        } else if seq > expected {
+            self.found(seq, What::Removed(expected, seq - 1));
+        } else if prev_hash != self.head.hash && self.also != Some(prev_hash) {
+            self.found(seq, What::Unlinked);
+        }
+        (self.head, self.also) = (Head { seq, hash }, None);
+        true
     }
 
     /// A line that is no record.
@@ -144,10 +149,10 @@ impl Walk {
     }
 }
 
-/// What a spool has of each stream, held against what the database has.
+/// What a spool has of each stream, held against what the database has. Only numbers and hashes are kept: a spool may be large.
 #[derive(Debug, Default)]
 pub struct Copies {
-    streams: BTreeMap<Arc<str>, BTreeMap<u64, Row>>,
+    streams: BTreeMap<Arc<str>, BTreeMap<u64, (Hash, Hash)>>,
     /// What was wrong with the copies themselves.
     pub findings: Vec<Finding>,
 }
@@ -160,15 +165,19 @@ impl Copies {
         let kept = self.streams.entry(stream.clone()).or_default();
         for segment in segments {
             for (place, line) in segment.into_iter().enumerate() {
+                let repeats = |row: &Row| {
+                    let same = kept.get(&row.seq) == Some(&(row.prev_hash, row.hash));
+                    place == 0 && same && chain::hash(row) == row.hash
+                };
                 match line {
                     Some(row) if row.stream != *stream => walk.found(row.seq, What::Inserted),
-                    Some(row) if place == 0 && kept.get(&row.seq) == Some(&row) => {
+                    Some(row) if repeats(&row) => {
                         // Walked again from here: what follows must follow this one.
                         (walk.head, walk.also) = (Head { seq: row.seq, hash: row.hash }, None);
                     }
                     Some(row) => {
                         walk.row(&row);
-                        kept.entry(row.seq).or_insert(row);
+                        kept.entry(row.seq).or_insert((row.prev_hash, row.hash));
                     }
                     None => walk.no_record(),
                 }
@@ -185,17 +194,17 @@ impl Copies {
     /// Holds a record of the database against the copy, if there is one.
     pub fn compare(&mut self, row: &Row, walk: &mut Walk) {
         let copy = self.streams.get_mut(&row.stream).and_then(|rows| rows.remove(&row.seq));
-        if copy.is_some_and(|copy| copy.hash != row.hash) {
+        if copy.is_some_and(|(_, hash)| hash != row.hash) {
             walk.found(row.seq, What::Differs);
         }
     }
 
     /// Walks on over the copies that the database doesn't have yet.
-    pub fn rest(&mut self, stream: &str, walk: &mut Walk, mut each: impl FnMut(&Row)) {
+    pub fn rest(&mut self, stream: &str, walk: &mut Walk, mut each: impl FnMut(Head)) {
         let rows = self.streams.remove(stream).unwrap_or_default();
-        for row in rows.range(walk.head.seq + 1..).map(|(_, row)| row) {
-            each(row);
-            walk.row(row);
+        for (seq, (prev_hash, hash)) in rows.range(walk.head.seq + 1..) {
+            each(Head { seq: *seq, hash: *hash });
+            walk.link(*seq, *prev_hash, *hash);
         }
     }
 }

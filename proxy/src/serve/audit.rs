@@ -20,8 +20,9 @@ pub(super) fn client(startup: &Startup, peer: SocketAddr) -> Arc<Client> {
     Arc::new(Client { addr: Some(peer.ip()), user: said("user"), application_name: said("application_name") })
 }
 
-/// A login was refused: wrong secret, unknown key, no such database, …
-pub(super) async fn login_refused(core: &CoreContext, client: &Arc<Client>, fault: &Fault) {
+/// A login was refused: wrong secret, unknown key, no such database, … Nobody waits for the record of it, so that who tries
+/// many is only counted.
+pub(super) fn login_refused(core: &CoreContext, client: &Arc<Client>, fault: &Fault) {
     // Only a key that exists is a key: what else stands in its place may be anything, a secret too.
     let key = core.shared.snapshot.load().key(&client.user);
     let event = Event {
@@ -30,7 +31,7 @@ pub(super) async fn login_refused(core: &CoreContext, client: &Arc<Client>, faul
         outcome: Outcome::Denied,
         ..failed(EventType::ApiKeyAccessFailed, client, fault)
     };
-    let _ = login(core, event).await;
+    core.shared.recorder.record(event);
 }
 
 /// A session is open. With strict logins this returns when that is on disk.

@@ -43,7 +43,7 @@ pub(super) async fn serve(core: Rc<CoreContext>, stream: TcpStream, peer: Socket
         Refused::Silently => return,
         Refused::Told(socket, fault) => (socket, fault),
         Refused::Known(socket, fault, client) => {
-            audit::login_refused(&core, &client, &fault).await;
+            audit::login_refused(&core, &client, &fault);
             (socket, fault)
         }
     };

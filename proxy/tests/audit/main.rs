@@ -1,5 +1,10 @@
 //! The audit trail against a real Postgres, a real disk and real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "children tell their parents, and tests what they didn't try"
+)]
 
 mod changes;
 mod crash;

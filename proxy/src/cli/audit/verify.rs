@@ -72,10 +72,12 @@ pub(super) fn run(configured: &Configured, args: &Args) -> Result<(), Failure> {
 fn of_export(file: &Path, witnesses: &mut Witnesses) -> Result<Verdict, Failure> {
     let named = |error: std::io::Error| Failure::usage(format!("--export {}: {error}", file.display()));
     let reader = BufReader::new(File::open(file).map_err(named)?);
-    export::verify(reader, |row| witnesses.see(row)).map_err(named)?.ok_or_else(|| {
-        Failure::usage(format!("--export {}: this is no export of pgcordon", file.display()))
-            .hint("`pgcordon audit export --format jsonl` writes one; csv can't be verified")
-    })
+    export::verify(reader, |row| witnesses.see(&row.stream, Head { seq: row.seq, hash: row.hash }))
+        .map_err(named)?
+        .ok_or_else(|| {
+            Failure::usage(format!("--export {}: this is no export of pgcordon", file.display()))
+                .hint("`pgcordon audit export --format jsonl` writes one; csv can't be verified")
+        })
 }
 
 /// What the spool has: streams may begin anywhere, for the database has the rest.
@@ -85,9 +87,9 @@ fn of_spool(settings: &Settings, witnesses: &mut Witnesses) -> Result<Verdict, F
     verdict.findings.append(&mut copies.findings);
     for stream in copies.streams() {
         let mut walk = Walk::from_anywhere(stream.clone());
-        copies.rest(&stream, &mut walk, |row| {
-            verdict.count(row);
-            witnesses.see(row);
+        copies.rest(&stream, &mut walk, |head| {
+            verdict.records += 1;
+            witnesses.see(&stream, head);
         });
         verdict.heads.insert(stream, walk.head());
     }
@@ -102,16 +104,21 @@ fn copies(settings: &Settings) -> Result<Copies, Failure> {
         return Ok(copies);
     }
     for stream in segments::streams(&spool).map_err(named)? {
-        let mut read = Vec::new();
-        for segment in segments::segments(&spool.join(&stream)).map_err(named)? {
-            match segments::rows(&segment.path) {
-                Ok(rows) => read.push(rows),
-                // The database has it since: it was given back while we looked.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(named(error)),
+        let mut broken = None;
+        let segments = segments::segments(&spool.join(&stream)).map_err(named)?;
+        let read = segments.iter().filter_map(|segment| match segments::rows(&segment.path) {
+            Ok(rows) => Some(rows),
+            // The database has it since: it was given back while we looked.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                broken = Some(error);
+                None
             }
-        }
+        });
         copies.take(&stream.into(), read);
+        if let Some(error) = broken {
+            return Err(named(error));
+        }
     }
     Ok(copies)
 }
@@ -136,7 +143,7 @@ async fn of_trail(settings: &Settings, witnesses: &mut Witnesses) -> Result<Verd
         let mut walk = Walk::from_the_first(stream.clone());
         let each = |row: Row| {
             verdict.count(&row);
-            witnesses.see(&row);
+            witnesses.see(&row.stream, Head { seq: row.seq, hash: row.hash });
             walk.row(&row);
             copies.compare(&row, &mut walk);
             Ok::<_, StoreError>(())
@@ -152,9 +159,9 @@ async fn of_trail(settings: &Settings, witnesses: &mut Witnesses) -> Result<Verd
         if in_database && &*stream != CONTROL_STREAM && !registered.contains(&stream) {
             walk.found(0, What::StreamInserted);
         }
-        copies.rest(&stream, &mut walk, |row| {
-            verdict.count(row);
-            witnesses.see(row);
+        copies.rest(&stream, &mut walk, |head| {
+            verdict.records += 1;
+            witnesses.see(&stream, head);
         });
         verdict.findings.append(&mut walk.findings);
         verdict.heads.insert(stream, walk.head());
@@ -174,14 +181,14 @@ impl Witnesses {
         Self { unmet, findings: Vec::new() }
     }
 
-    fn see(&mut self, row: &Row) {
+    fn see(&mut self, stream: &Arc<str>, seen: Head) {
         if self.unmet.is_empty() {
             return;
         }
-        if let Some(head) = self.unmet.remove(&(row.stream.clone(), row.seq))
-            && head.hash != row.hash
+        if let Some(kept) = self.unmet.remove(&(stream.clone(), seen.seq))
+            && kept.hash != seen.hash
         {
-            self.findings.push(Finding { stream: row.stream.clone(), seq: row.seq, what: What::Differs });
+            self.findings.push(Finding { stream: stream.clone(), seq: seen.seq, what: What::Differs });
         }
     }
 }

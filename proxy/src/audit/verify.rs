@@ -65,7 +65,9 @@ impl fmt::Display for Finding {
             What::Inserted => write!(out, "record {seq}: there is another of this number"),
             What::Reordered => write!(out, "record {seq}: stands behind a later one"),
             What::NoRecord => write!(out, "after record {seq}: a line that is no record, or was changed"),
-            What::Differs => write!(out, "record {seq}: isn't the same as the copy that was kept: the spool's, or a head"),
+            What::Differs => {
+                write!(out, "record {seq}: isn't the same as the copy that was kept: the spool's, or a head")
+            }
             What::Head => write!(out, "at its end: the head in cordon.audit_stream isn't record {seq}"),
             What::StreamRemoved => out.write_str("the whole: it was registered and is gone"),
             What::StreamInserted => out.write_str("the whole: it was never registered, somebody put it in"),

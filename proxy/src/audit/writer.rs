@@ -210,3 +210,6 @@ fn tell(event: &Event) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

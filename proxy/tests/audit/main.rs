@@ -6,6 +6,7 @@
     reason = "children tell their parents, and tests what they didn't try"
 )]
 
+mod appending;
 mod changes;
 mod crash;
 mod full_disk;

@@ -66,6 +66,23 @@ fn the_hash_is_what_the_description_says() {
     assert_eq!(row.hash.to_string(), include_str!("known_hash.txt").trim());
 }
 
+#[test]
+fn the_same_words_written_otherwise_are_no_record() {
+    let (row, out) = line("x");
+    let whole = String::from_utf8(out).expect("UTF-8");
+    let whole = whole.trim_end();
+    assert_eq!(Row::read(whole.as_bytes()), Some(row));
+    for other in [
+        whole.replacen(':', ": ", 1),
+        whole.replacen("\"s\"", "\"\\u0073\"", 1),
+        whole.replacen("\"rows\"", "\"resource\":null,\"rows\"", 1),
+        format!("{whole} "),
+        whole.replacen("{\"stream\":\"s\",\"seq\":1,", "{\"seq\":1,\"stream\":\"s\",", 1),
+    ] {
+        assert!(other != whole && Row::read(other.as_bytes()).is_none(), "{other}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_changed_byte_of_a_line_is_found(at in 0_usize..1000, to in any::<u8>(), text in ".{0,40}") {

@@ -27,6 +27,7 @@ fn a_ticket_whose_events_were_too_many_isnt_good_because_the_disk_is_well_again(
     while writer.push(event()) {}
     assert!(writer.put_on_disk(clock::now(), true).is_err());
     disk.set_full(false);
+    writer.due = Some(clock::now());
     let (ticket, mut told) = oneshot::channel();
     writer.shared.queue.lock().items.push(Item::Durable(vec![event()], ticket));
     writer.shared.queue.lock().closed = true;

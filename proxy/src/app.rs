@@ -16,8 +16,11 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::admin::http::{self, Http};
+use crate::audit::Recorder;
+use crate::audit::recorder::{Trail, provenance};
 use crate::auth::{Directory, MockSecret};
 use crate::config::{Secret, Settings};
+use crate::control::audit_sink::ControlSink;
 use crate::control::{Control, Snapshot};
 use crate::domain::limits::CORE_STACK_BYTES;
 use crate::domain::{KeyId, clock};
@@ -36,6 +39,8 @@ const EXPIRY_SWEEP: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// How long clients that were told to leave at once are waited for.
 const FAREWELL: Duration = Duration::from_millis(1500);
+/// How long the database may take for the rest of the audit trail. What it doesn't take is shipped by the next start.
+const LAST_SHIPPING: Duration = Duration::from_millis(500);
 
 /// How far a proxy is on its way to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +62,7 @@ pub struct Running {
     phase: watch::Sender<Phase>,
     cores: Vec<JoinHandle<()>>,
     control: Option<Runtime>,
+    trail: Option<Trail>,
 }
 
 /// Starts a proxy, and returns when it accepts connections. Blocks until then.
@@ -76,7 +82,9 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let data =
         control.block_on(async { Control::start(settings.control_target()?).await.map_err(anyhow::Error::from) });
     let data = data.with_context(|| format!("the control data can't be loaded from {}", settings.address()))?;
-    let (shared, pools) = shared(&settings, &data)?;
+    let trail = start_trail(&settings)?;
+    let recorder = trail.as_ref().map_or_else(Recorder::off, Trail::recorder);
+    let (shared, pools) = shared(&settings, &data, recorder.clone())?;
     let counters: Vec<Arc<CoreCounters>> = (0..core_count(&settings)).map(|_| Arc::default()).collect();
 
     let mut doors = Vec::with_capacity(counters.len());
@@ -97,12 +105,12 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let ready = watched.clone();
     let is_ready = Box::new(move || *ready.borrow() == Phase::Serving);
     let token = Arc::new(ArcSwap::from_pointee(settings.http.token.clone()));
-    let http = Http { token: token.clone(), exporter: Exporter::new(counters, pools), is_ready };
+    let http = Http { token: token.clone(), exporter: Exporter::new(counters, pools, recorder), is_ready };
     let http = control.block_on(serve_http(&settings.http.listen, http))?;
     control.spawn(watch_keys(data, shared.clone(), revocations, watched.clone()));
     control.spawn(until(watched, Phase::Stopping, accept::accept(listener, doors, settings.server.connections_max)));
     tracing::info!(%address, "accepting connections");
-    Ok(Running { address, http, shared, token, phase, cores, control: Some(control) })
+    Ok(Running { address, http, shared, token, phase, cores, control: Some(control), trail })
 }
 
 impl Running {
@@ -136,6 +144,9 @@ impl Running {
         for core in self.cores.drain(..) {
             let _ = core.join();
         }
+        if let Some(trail) = self.trail.take() {
+            trail.stop(LAST_SHIPPING);
+        }
         if let Some(control) = self.control.take() {
             control.shutdown_timeout(Duration::from_millis(200));
         }
@@ -163,7 +174,24 @@ fn core_count(settings: &Settings) -> usize {
     }
 }
 
-fn shared(settings: &Settings, data: &Control) -> anyhow::Result<(Arc<Shared>, Arc<PoolsShared>)> {
+/// Begins the audit trail, if there is to be one.
+fn start_trail(settings: &Settings) -> anyhow::Result<Option<Trail>> {
+    if !settings.audit.enabled {
+        return Ok(None);
+    }
+    let directory = settings.audit_directory();
+    let mut trail = Trail::start(&settings.audit, directory.clone(), provenance())
+        .with_context(|| format!("audit.spool_dir: {} can't be used", directory.display()))?;
+    if settings.audit.ship {
+        trail
+            .ship(ControlSink::new(settings.control_target()?))
+            .context("the audit trail's thread can't be started")?;
+    }
+    tracing::info!(stream = %trail.stream(), directory = %directory.display(), "the audit trail begins");
+    Ok(Some(trail))
+}
+
+fn shared(settings: &Settings, data: &Control, recorder: Recorder) -> anyhow::Result<(Arc<Shared>, Arc<PoolsShared>)> {
     let upstream = Arc::new(Upstream::new(settings.target().map_err(|mistake| anyhow::anyhow!("{mistake}"))?));
     let pools = PoolsShared::new(upstream.clone(), settings.pool.clone(), core_count(settings));
     let shared = Shared {
@@ -175,6 +203,8 @@ fn shared(settings: &Settings, data: &Control) -> anyhow::Result<(Arc<Shared>, A
         live: ArcSwap::from_pointee(live(settings)?),
         mock_secret: MockSecret::random(),
         databases: settings.upstream.databases.clone(),
+        recorder,
+        audit: settings.audit.clone(),
     };
     Ok((Arc::new(shared), pools))
 }

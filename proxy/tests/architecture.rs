@@ -18,7 +18,13 @@ const IO: [&str; 9] = [
     "axum::",
 ];
 /// Where that is allowed: whole rooms, or single files of a room that otherwise decides.
-const EDGES: [&str; 14] = [
+const EDGES: [&str; 20] = [
+    "audit/recorder",
+    "audit/segments",
+    "audit/shipper",
+    "audit/spool",
+    "audit/storage",
+    "audit/writer",
     "tls/",
     "control/",
     "serve/",

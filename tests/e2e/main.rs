@@ -1,6 +1,7 @@
 //! End-to-end tests, a file per concern.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod audit;
 mod bad_input;
 mod cancelling;
 mod connecting;

@@ -1,11 +1,13 @@
 //! Connections of commands: to the control data as the proxy has it, or as an administrator.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Failure, serve};
+use crate::audit;
 use crate::config::Settings;
 use crate::control::schema::SchemaError;
 use crate::control::{self, StoreError};
@@ -22,6 +24,16 @@ impl Configured {
     pub(super) fn settings(&self) -> Result<Settings, Failure> {
         serve::load(self.config.as_deref())
     }
+}
+
+/// Who runs this command, for the audit trail: the user of this machine, who may call himself anything.
+pub(super) fn operator() -> Arc<audit::Client> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let user = variable("SUDO_USER")
+        .or_else(|| variable("USER"))
+        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Arc::new(audit::Client { addr: None, user: format!("{user}@{host}").into(), application_name: "pgcordon".into() })
 }
 
 /// Runs a command's own work.

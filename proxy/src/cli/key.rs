@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::Failure;
-use super::connect::{Configured, control, run as block_on, store as failed};
+use super::connect::{Configured, control, operator, run as block_on, store as failed};
 use crate::auth::ApiKeySecret;
 use crate::config::Settings;
 use crate::control::store::{self, ListedKey, NewKey};
@@ -105,7 +105,7 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
         }
         _ => {}
     }
-    let client = control(settings).await?;
+    let mut client = control(settings).await?;
     let workspace = match wanted.workspace {
         Some(name) => Some(store::find_workspace(&client, name).await.map_err(failed)?),
         None => None,
@@ -118,7 +118,7 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
         name: wanted.name,
         expires_in: wanted.expires,
     };
-    let expires_at = store::create_key(&client, &new, &secret).await.map_err(failed)?;
+    let expires_at = store::create_key(&mut client, &new, &secret, &operator()).await.map_err(failed)?;
     let dsn = dsn(settings, &secret);
     if as_json {
         let key = json!({
@@ -161,9 +161,9 @@ async fn list(settings: &Settings, workspace: Option<&str>, as_json: bool) -> Re
 }
 
 async fn rotate(settings: &Settings, key_id: &str, as_json: bool) -> Result<(), Failure> {
-    let client = control(settings).await?;
+    let mut client = control(settings).await?;
     let secret = ApiKeySecret::for_key(crate::domain::KeyId::new(key_id));
-    store::rotate_key(&client, &secret).await.map_err(failed)?;
+    store::rotate_key(&mut client, &secret, &operator()).await.map_err(failed)?;
     let dsn = dsn(settings, &secret);
     if as_json {
         say!("{}", json!({"key_id": key_id, "secret": secret.secret.as_str(), "dsn": dsn}));
@@ -175,8 +175,8 @@ async fn rotate(settings: &Settings, key_id: &str, as_json: bool) -> Result<(), 
 }
 
 async fn revoke(settings: &Settings, key_id: &str) -> Result<(), Failure> {
-    let client = control(settings).await?;
-    let was_good = store::revoke_key(&client, key_id).await.map_err(failed)?;
+    let mut client = control(settings).await?;
+    let was_good = store::revoke_key(&mut client, key_id, &operator()).await.map_err(failed)?;
     say!("{key_id} {}", if was_good { "is revoked" } else { "was revoked already" });
     Ok(())
 }

@@ -12,6 +12,7 @@ macro_rules! say {
     }};
 }
 
+pub mod audit;
 pub mod check;
 mod connect;
 pub mod dev;
@@ -55,6 +56,8 @@ enum Command {
     Workspace(workspace::Args),
     /// Creates, lists, rotates and revokes API keys
     Key(key::Args),
+    /// Shows, exports and verifies the audit trail
+    Audit(audit::Args),
 }
 
 /// Runs the program.
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Workspace(args) => workspace::run(args),
         Command::Key(args) => key::run(args),
+        Command::Audit(args) => audit::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

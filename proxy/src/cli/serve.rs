@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, logging};
 use crate::app;
+use crate::audit::segments;
 use crate::config::{Changes, Settings};
 
 /// Options of `serve`.
@@ -28,6 +29,14 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let file = args.config.as_deref();
     let settings = load(file)?;
+    if settings.audit.enabled {
+        let directory = settings.audit_directory();
+        segments::probe(&directory).map_err(|error| {
+            Failure::usage(format!("audit.spool_dir: {} can't be written: {error}", directory.display())).hint(
+                "name a directory on a local disk that this user may write; with audit.enabled = false there is no trail",
+            )
+        })?;
+    }
     if args.check {
         say!("the configuration is right");
         return Ok(());

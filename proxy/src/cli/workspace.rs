@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Failure;
-use super::connect::{Configured, control, run as block_on, store as failed};
+use super::connect::{Configured, control, operator, run as block_on, store as failed};
 use crate::control::{Workspace, store};
 
 /// Options of `workspace`.
@@ -61,21 +61,21 @@ enum Action {
 pub fn run(args: Args) -> Result<(), Failure> {
     let settings = args.configured.settings()?;
     block_on(async {
-        let mut client = control(&settings).await?;
+        let (mut client, by) = (control(&settings).await?, operator());
         let (workspaces, what) = match &args.action {
             Action::Create { name, id } => {
-                (vec![store::create_workspace(&client, name, *id).await.map_err(failed)?], "created ")
+                (vec![store::create_workspace(&mut client, name, *id, &by).await.map_err(failed)?], "created ")
             }
             Action::List => (store::workspaces(&client).await.map_err(failed)?, ""),
             Action::Show { workspace } => (vec![store::find_workspace(&client, workspace).await.map_err(failed)?], ""),
             Action::Suspend { workspace } => {
-                (vec![store::set_suspended(&client, workspace, true).await.map_err(failed)?], "suspended ")
+                (vec![store::set_suspended(&mut client, workspace, true, &by).await.map_err(failed)?], "suspended ")
             }
             Action::Resume { workspace } => {
-                (vec![store::set_suspended(&client, workspace, false).await.map_err(failed)?], "resumed ")
+                (vec![store::set_suspended(&mut client, workspace, false, &by).await.map_err(failed)?], "resumed ")
             }
             Action::Delete { workspace } => {
-                (vec![store::delete_workspace(&mut client, workspace).await.map_err(failed)?], "deleted ")
+                (vec![store::delete_workspace(&mut client, workspace, &by).await.map_err(failed)?], "deleted ")
             }
         };
         if args.json {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit;
 use crate::auth;
 use crate::control::{ControlTarget, RoleNames};
 use crate::pool;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub pool: pool::Settings,
     /// The settings that carry the workspace.
     pub context: Context,
+    /// The audit trail.
+    pub audit: audit::Settings,
     /// HTTP for operators.
     pub http: Http,
     /// Logs.
@@ -275,6 +278,11 @@ impl Settings {
         })
     }
 
+    /// The directory of the audit spool.
+    pub fn audit_directory(&self) -> PathBuf {
+        self.audit.directory(|name| std::env::var(name).ok())
+    }
+
     /// The database with the schema `cordon`.
     pub fn control_database(&self) -> &str {
         let first = self.upstream.databases.first().map_or("", String::as_str);
@@ -323,6 +331,7 @@ impl Settings {
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.filter) {
             mistakes.push(Mistake::new("log.filter", error.to_string()));
         }
+        mistakes.extend(self.audit.mistakes().into_iter().map(|(key, what)| Mistake::new(key, what)));
         mistakes.extend(self.acceptor().err());
         mistakes.extend(self.connector().err());
     }

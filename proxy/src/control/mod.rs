@@ -1,6 +1,9 @@
 //! Control data: workspaces, keys and signing keys. They live in Postgres, in schema `cordon`; the proxy decides by a
 //! snapshot, which is loaded anew when Postgres tells that something changed, and every few seconds in any case.
 
+pub mod audit_read;
+pub mod audit_sink;
+mod audit_text;
 pub mod schema;
 pub mod settings;
 pub mod snapshot;

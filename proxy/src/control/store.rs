@@ -1,10 +1,15 @@
 //! The control data in Postgres: schema `cordon`. Statements here carry nothing that a tenant sent.
 
+use std::sync::Arc;
+
+use serde_json::json;
 use tokio_postgres::{Client, IsolationLevel, Row};
 use uuid::Uuid;
 
+use super::audit_sink;
 use super::settings::RoleNames;
 use super::snapshot::{Snapshot, Workspace};
+use crate::audit::{self, Event, EventType};
 use crate::auth::{ApiKeySecret, KeyRecord};
 use crate::domain::{KeyId, KeyKind, WorkspaceId};
 use crate::tenant::SigningKey;
@@ -80,7 +85,7 @@ pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, St
     Ok(Snapshot::new(keys, workspaces, signing_key))
 }
 
-fn missing(error: tokio_postgres::Error) -> StoreError {
+pub(super) fn missing(error: tokio_postgres::Error) -> StoreError {
     match error.code().map(tokio_postgres::error::SqlState::code) {
         Some("42P01" | "3F000" | "42501" | "42703") => StoreError::NotMigrated,
         _ => error.into(),
@@ -122,16 +127,30 @@ fn key_record(row: &Row, roles: &RoleNames) -> Result<KeyRecord, StoreError> {
 ///
 /// # Errors
 /// The name is taken, or Postgres refuses.
-pub async fn create_workspace(client: &Client, name: &str, id: Option<Uuid>) -> Result<Workspace, StoreError> {
+pub async fn create_workspace(
+    client: &mut Client,
+    name: &str,
+    id: Option<Uuid>,
+    by: &Arc<audit::Client>,
+) -> Result<Workspace, StoreError> {
     let id = id.unwrap_or_else(Uuid::new_v4);
-    let inserted = client
+    let creation = client.transaction().await?;
+    let inserted = creation
         .query_opt(
             "INSERT INTO cordon.workspace (id, name, status) VALUES ($1, $2, 'active') ON CONFLICT (name) DO NOTHING RETURNING id, name, status",
             &[&id, &name],
         )
         .await
         .map_err(missing)?;
-    inserted.as_ref().map(workspace).ok_or_else(|| StoreError::DuplicateWorkspace(name.to_owned()))
+    let created = inserted.as_ref().map(workspace).ok_or_else(|| StoreError::DuplicateWorkspace(name.to_owned()))?;
+    audit_sink::record(&creation, of_workspace(EventType::WorkspaceCreated, &created, by)).await?;
+    creation.commit().await?;
+    Ok(created)
+}
+
+fn of_workspace(kind: EventType, workspace: &Workspace, by: &Arc<audit::Client>) -> Event {
+    let detail = Some(json!({ "name": workspace.name }));
+    Event { workspace: Some(workspace.id), detail, ..Event::new(kind, by.clone()) }
 }
 
 /// The workspace with this name or id.
@@ -161,10 +180,21 @@ pub async fn workspaces(client: &Client) -> Result<Vec<Workspace>, StoreError> {
 ///
 /// # Errors
 /// There is none, or Postgres refuses.
-pub async fn set_suspended(client: &Client, name_or_id: &str, suspended: bool) -> Result<Workspace, StoreError> {
+pub async fn set_suspended(
+    client: &mut Client,
+    name_or_id: &str,
+    suspended: bool,
+    by: &Arc<audit::Client>,
+) -> Result<Workspace, StoreError> {
     let found = find_workspace(client, name_or_id).await?;
-    let status = if suspended { "suspended" } else { "active" };
-    client.execute("UPDATE cordon.workspace SET status = $2 WHERE id = $1", &[&found.id.uuid(), &status]).await?;
+    let (status, kind) = match suspended {
+        true => ("suspended", EventType::WorkspaceSuspended),
+        false => ("active", EventType::WorkspaceResumed),
+    };
+    let change = client.transaction().await?;
+    change.execute("UPDATE cordon.workspace SET status = $2 WHERE id = $1", &[&found.id.uuid(), &status]).await?;
+    audit_sink::record(&change, of_workspace(kind, &found, by)).await?;
+    change.commit().await?;
     Ok(Workspace { suspended, ..found })
 }
 
@@ -172,11 +202,16 @@ pub async fn set_suspended(client: &Client, name_or_id: &str, suspended: bool) -
 ///
 /// # Errors
 /// There is none, or Postgres refuses.
-pub async fn delete_workspace(client: &mut Client, name_or_id: &str) -> Result<Workspace, StoreError> {
+pub async fn delete_workspace(
+    client: &mut Client,
+    name_or_id: &str,
+    by: &Arc<audit::Client>,
+) -> Result<Workspace, StoreError> {
     let found = find_workspace(client, name_or_id).await?;
     let deletion = client.transaction().await?;
     deletion.execute("DELETE FROM cordon.api_key WHERE workspace_id = $1", &[&found.id.uuid()]).await?;
     deletion.execute("DELETE FROM cordon.workspace WHERE id = $1", &[&found.id.uuid()]).await?;
+    audit_sink::record(&deletion, of_workspace(EventType::WorkspaceDeleted, &found, by)).await?;
     deletion.commit().await?;
     Ok(found)
 }
@@ -201,12 +236,14 @@ pub struct NewKey<'a> {
 /// # Errors
 /// Postgres refuses.
 pub async fn create_key(
-    client: &Client,
+    client: &mut Client,
     new: &NewKey<'_>,
     secret: &ApiKeySecret,
+    by: &Arc<audit::Client>,
 ) -> Result<Option<String>, StoreError> {
     let expires_in = new.expires_in.map(|seconds| seconds as f64);
-    let row = client
+    let creation = client.transaction().await?;
+    let row = creation
         .query_one(
             "INSERT INTO cordon.api_key (key_id, workspace_id, kind, role, name, verifier, expires_at) \
              VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7)) \
@@ -223,7 +260,16 @@ pub async fn create_key(
         )
         .await
         .map_err(missing)?;
-    Ok(row.get(0))
+    let expires_at: Option<String> = row.get(0);
+    let detail = json!({ "kind": new.kind.as_str(), "role": new.role, "name": new.name, "expires_at": expires_at });
+    let event = of_key(EventType::ApiKeyCreated, secret.key_id.clone(), new.workspace, by);
+    audit_sink::record(&creation, Event { detail: Some(detail), ..event }).await?;
+    creation.commit().await?;
+    Ok(expires_at)
+}
+
+fn of_key(kind: EventType, key_id: KeyId, workspace: Option<WorkspaceId>, by: &Arc<audit::Client>) -> Event {
+    Event { key_id: Some(key_id), workspace, ..Event::new(kind, by.clone()) }
 }
 
 /// One key as an operator sees it.
@@ -277,30 +323,42 @@ pub async fn keys(client: &Client, workspace: Option<WorkspaceId>) -> Result<Vec
 ///
 /// # Errors
 /// There is none, it was revoked, or Postgres refuses.
-pub async fn rotate_key(client: &Client, secret: &ApiKeySecret) -> Result<(), StoreError> {
+pub async fn rotate_key(client: &mut Client, secret: &ApiKeySecret, by: &Arc<audit::Client>) -> Result<(), StoreError> {
     let key_id = secret.key_id.as_str();
-    let changed = client
-        .execute(
-            "UPDATE cordon.api_key SET verifier = $2 WHERE key_id = $1 AND revoked_at IS NULL",
+    let change = client.transaction().await?;
+    let changed = change
+        .query_opt(
+            "UPDATE cordon.api_key SET verifier = $2 WHERE key_id = $1 AND revoked_at IS NULL RETURNING workspace_id",
             &[&key_id, &secret.verifier],
         )
         .await
         .map_err(missing)?;
-    if changed == 1 { Ok(()) } else { Err(StoreError::UnknownKey(key_id.to_owned())) }
+    let Some(changed) = changed else { return Err(StoreError::UnknownKey(key_id.to_owned())) };
+    let workspace = changed.get::<_, Option<Uuid>>(0).map(WorkspaceId::new);
+    audit_sink::record(&change, of_key(EventType::ApiKeyRotated, secret.key_id.clone(), workspace, by)).await?;
+    Ok(change.commit().await?)
 }
 
 /// Revokes a key, once and for all. Whether it was good until now.
 ///
 /// # Errors
 /// There is none, or Postgres refuses.
-pub async fn revoke_key(client: &Client, key_id: &str) -> Result<bool, StoreError> {
-    let known = client
-        .query_opt("SELECT revoked_at IS NULL FROM cordon.api_key WHERE key_id = $1", &[&key_id])
+pub async fn revoke_key(client: &mut Client, key_id: &str, by: &Arc<audit::Client>) -> Result<bool, StoreError> {
+    let change = client.transaction().await?;
+    let known = change
+        .query_opt(
+            "SELECT revoked_at IS NULL, workspace_id FROM cordon.api_key WHERE key_id = $1 FOR UPDATE",
+            &[&key_id],
+        )
         .await
         .map_err(missing)?;
     let Some(known) = known else { return Err(StoreError::UnknownKey(key_id.to_owned())) };
-    client
-        .execute("UPDATE cordon.api_key SET revoked_at = now() WHERE key_id = $1 AND revoked_at IS NULL", &[&key_id])
-        .await?;
-    Ok(known.get(0))
+    let was_good = known.get(0);
+    if was_good {
+        change.execute("UPDATE cordon.api_key SET revoked_at = now() WHERE key_id = $1", &[&key_id]).await?;
+        let workspace = known.get::<_, Option<Uuid>>(1).map(WorkspaceId::new);
+        audit_sink::record(&change, of_key(EventType::ApiKeyRevoked, KeyId::new(key_id), workspace, by)).await?;
+    }
+    change.commit().await?;
+    Ok(was_good)
 }

@@ -22,6 +22,7 @@ impl SqlState {
     pub const CONNECTION_FAILURE: Self = Self("08006");
     pub const PROTOCOL_VIOLATION: Self = Self("08P01");
     pub const FEATURE_NOT_SUPPORTED: Self = Self("0A000");
+    pub const IO_ERROR: Self = Self("58030");
     pub const INTERNAL_ERROR: Self = Self("XX000");
 }
 

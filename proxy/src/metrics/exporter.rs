@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
-use prometheus::{Encoder, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
+use prometheus::{
+    Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
 
 use super::counters::{CoreCounters, Totals};
+use crate::audit::{Recorder, Report};
 use crate::pool::PoolsShared;
 
 /// Everything that is exported.
 pub struct Exporter {
     cores: Vec<Arc<CoreCounters>>,
     pools: Arc<PoolsShared>,
+    recorder: Recorder,
 }
 
 impl Exporter {
-    /// An exporter of these cores and pools.
-    pub const fn new(cores: Vec<Arc<CoreCounters>>, pools: Arc<PoolsShared>) -> Self {
-        Self { cores, pools }
+    /// An exporter of these cores and pools, and of the audit trail.
+    pub const fn new(cores: Vec<Arc<CoreCounters>>, pools: Arc<PoolsShared>, recorder: Recorder) -> Self {
+        Self { cores, pools, recorder }
     }
 
     /// The exposition, in Prometheus' text format.
@@ -27,6 +31,9 @@ impl Exporter {
         let registry = Registry::new();
         self.clients(&registry)?;
         self.pools(&registry)?;
+        if let Some(report) = self.recorder.report() {
+            audit(&registry, &report)?;
+        }
         let mut out = Vec::new();
         TextEncoder::new().encode(&registry.gather(), &mut out)?;
         Ok(String::from_utf8_lossy(&out).into_owned())
@@ -80,6 +87,46 @@ impl Exporter {
         put(registry, clears)?;
         put(registry, moves)
     }
+}
+
+fn audit(registry: &Registry, report: &Report) -> Result<(), prometheus::Error> {
+    let counters = [
+        ("pgcordon_audit_events_total", "Events that were taken into the audit trail", report.recorded),
+        (
+            "pgcordon_audit_events_lost_total",
+            "Events that couldn't be kept: queue, disk or spool were full",
+            report.lost,
+        ),
+        (
+            "pgcordon_audit_events_alike_total",
+            "Events that were only counted: too many alike from one source",
+            report.alike,
+        ),
+        ("pgcordon_audit_syncs_total", "Times the disk was asked to make sure", report.syncs),
+        ("pgcordon_audit_write_failures_total", "Times the disk refused", report.failures),
+        ("pgcordon_audit_shipped_total", "Records that the database took", report.shipped),
+        ("pgcordon_audit_ship_failures_total", "Times the database didn't take any", report.ship_failures),
+    ];
+    for (name, help, value) in counters {
+        let counter = IntCounter::new(name, help)?;
+        counter.inc_by(value);
+        put(registry, counter)?;
+    }
+    let gauges = [
+        ("pgcordon_audit_failing", "1 while the audit trail can't be written", u64::from(report.failing)),
+        ("pgcordon_audit_spool_bytes", "Bytes in the spool", report.spool_bytes),
+        (
+            "pgcordon_audit_unshipped_records",
+            "Records of this run that the database doesn't have yet",
+            report.unshipped,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        let gauge = IntGauge::new(name, help)?;
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        put(registry, gauge)?;
+    }
+    Ok(())
 }
 
 fn put(registry: &Registry, family: impl Collector + 'static) -> Result<(), prometheus::Error> {

@@ -19,7 +19,7 @@ use super::drive::Driver;
 use super::login::{LoggedIn, Refused, is_still_good, login};
 use super::outlet::Outlet;
 use super::socket::ClientSocket;
-use super::{farewell, greeting, startup_settings};
+use super::{audit, farewell, greeting, startup_settings};
 
 /// BackendKeyData's secret in protocol 3.0, in bytes.
 const SECRET_BYTES: usize = 4;
@@ -39,20 +39,27 @@ pub(super) async fn serve(core: Rc<CoreContext>, stream: TcpStream, peer: Socket
             return;
         }
     };
-    if let Refused::Told(mut socket, fault) = refused {
-        core.counters.login(false);
-        tracing::warn!(%peer, %fault, "a login was refused");
-        farewell::send(&mut socket, &mut Outlet::default(), &fault).await;
-    }
+    let (mut socket, fault) = match refused {
+        Refused::Silently => return,
+        Refused::Told(socket, fault) => (socket, fault),
+        Refused::Known(socket, fault, client) => {
+            audit::login_refused(&core, &client, &fault);
+            (socket, fault)
+        }
+    };
+    core.counters.login(false);
+    // As a string it is written with escapes: it quotes what the peer called itself.
+    tracing::warn!(%peer, fault = fault.to_string(), "a login was refused");
+    farewell::send(&mut socket, &mut Outlet::default(), &fault).await;
 }
 
 async fn session(core: Rc<CoreContext>, client: LoggedIn) {
-    let LoggedIn { mut socket, startup, verified, database } = client;
+    let LoggedIn { mut socket, startup, verified, database, client } = client;
     let binding = Binding::of(&verified);
     let pool = core.pools.get(&database, binding.role());
     let opened = async {
         let settings = startup_settings::of(&startup, &binding, &core.shared.names)?;
-        let parameters = greeting::learn(&core, &pool, &database, &binding, &settings).await?;
+        let parameters = greeting::learn(&core, &pool, &database, &binding, &settings, &client).await?;
         let secret_bytes = if startup.minor >= 2 { LONG_SECRET_BYTES } else { SECRET_BYTES };
         let registered = core.shared.registry.enter(binding.key_id().clone(), binding.workspace(), secret_bytes);
         if !is_still_good(&core, &verified) {
@@ -62,12 +69,15 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
                 "the API key was revoked while the session was opened",
             ));
         }
+        let encrypted = matches!(socket, ClientSocket::Tls(_));
+        audit::session_opened(&core, &client, &binding, &database, encrypted).await?;
         Ok((settings, parameters, registered))
     };
     let (settings, parameters, registered) = match opened.await {
         Ok(opened) => opened,
         Err(fault) => {
             tracing::warn!(key = %binding.key_id(), %fault, "a session couldn't be opened");
+            audit::session_refused(&core, &client, &binding, &fault).await;
             return farewell::send(&mut socket, &mut Outlet::default(), &fault).await;
         }
     };
@@ -82,7 +92,7 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     drop(out);
     let session = Session::new(registered.slot().id, binding.workspace(), settings);
     let _open = core.counters.client();
-    Driver::new(core, socket, session, registered, binding, pool).run().await;
+    Driver::new(core, socket, session, registered, binding, client, pool).run().await;
 }
 
 async fn greet(socket: &mut ClientSocket, bytes: &[u8]) -> std::io::Result<()> {

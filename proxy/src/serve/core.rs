@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rand::Rng;
 
+use crate::audit::{self, Recorder};
 use crate::auth::MockSecret;
 use crate::backend::Bodies;
 use crate::control::Snapshot;
@@ -41,6 +42,10 @@ pub struct Shared {
     pub mock_secret: MockSecret,
     /// The databases that workspace keys may use; the first stands in for a client that names none.
     pub databases: Vec<String>,
+    /// Where what happens is recorded.
+    pub recorder: Recorder,
+    /// How: what waits for the disk, and what becomes of it if that refuses.
+    pub audit: audit::Settings,
 }
 
 /// What the clients of one core share.

@@ -3,8 +3,10 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use crate::audit::Client;
 use crate::domain::limits::READ_BYTES;
 use crate::domain::{Fault, Origin, SqlState};
 use crate::pool::{Lease, Outcome, Pool};
@@ -42,6 +44,7 @@ pub(super) struct Driver {
     session: Session,
     registered: Registered,
     binding: Binding,
+    client: Arc<Client>,
     pool: Rc<Pool>,
     lease: Option<Lease>,
     /// The lease is new: the session hasn't taken it into use.
@@ -61,6 +64,7 @@ impl Driver {
         session: Session,
         registered: Registered,
         binding: Binding,
+        client: Arc<Client>,
         pool: Rc<Pool>,
     ) -> Self {
         Self {
@@ -69,6 +73,7 @@ impl Driver {
             session,
             registered,
             binding,
+            client,
             pool,
             lease: None,
             unopened: false,
@@ -211,6 +216,7 @@ impl Driver {
     async fn on_server(&mut self, fresh: usize) -> Result<(), End> {
         if let Progress::Unbound(fault) = self.relay(fresh)? {
             tracing::warn!(session = self.registered.slot().id, %fault, "a bind failed; its server connection is closed");
+            super::audit::bind_failed(&self.core, &self.client, &self.binding, &fault);
             self.release(Outcome::Broken).await;
             let core = self.core.clone();
             let lanes = &mut *core.lanes.borrow_mut();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::audit::Client;
 use crate::backend::Settings;
 use crate::domain::clock::{self, Instant};
 use crate::domain::{Fault, Origin, SqlState};
@@ -65,6 +66,7 @@ pub(super) async fn learn(
     database: &str,
     binding: &Binding,
     settings: &Arc<Settings>,
+    client: &Arc<Client>,
 ) -> Result<Parameters, Fault> {
     let known = core.greetings.borrow_mut().get(database, binding.role(), settings, clock::now());
     if let Some(parameters) = known {
@@ -74,7 +76,7 @@ pub(super) async fn learn(
         Some(lease) => lease,
         None => pool.lease(binding).await?,
     };
-    let parameters = Rc::new(ask(core, lease, binding, settings).await?);
+    let parameters = Rc::new(ask(core, lease, binding, settings, client).await?);
     core.greetings.borrow_mut().put(Known {
         database: database.into(),
         role: binding.role().clone(),
@@ -91,6 +93,7 @@ async fn ask(
     mut lease: Lease,
     binding: &Binding,
     settings: &Arc<Settings>,
+    client: &Arc<Client>,
 ) -> Result<Vec<Parameter>, Fault> {
     let mut parameters: Vec<Parameter> = lease
         .connection
@@ -112,6 +115,7 @@ async fn ask(
         bytes::Buf::advance(&mut received, taken);
         if let Progress::Unbound(fault) = progress {
             lease.release(Outcome::Broken);
+            super::audit::bind_failed(core, client, binding, &fault);
             return Err(fault);
         }
     }

@@ -10,6 +10,7 @@ use rand::RngCore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::audit::Client;
 use crate::auth::exchange::NONCE_BYTES;
 use crate::auth::{Directory, Exchange, Method, Step, Verified};
 use crate::domain::limits::AUTH_MESSAGE_BYTES_MAX;
@@ -17,6 +18,7 @@ use crate::domain::{Fault, KeyKind, Origin, SqlState, clock};
 use crate::wire::author;
 use crate::wire::startup::{FirstPacket, PROTOCOL_NEWEST, Startup, first_packet_bytes, open};
 
+use super::audit;
 use super::core::CoreContext;
 use super::socket::{ClientSocket, Secured};
 
@@ -26,6 +28,7 @@ pub(super) struct LoggedIn {
     pub(super) startup: Startup,
     pub(super) verified: Verified,
     pub(super) database: String,
+    pub(super) client: Arc<Client>,
 }
 
 /// How a login ended without a session.
@@ -34,14 +37,17 @@ pub(super) enum Refused {
     Silently,
     /// The peer is told.
     Told(ClientSocket, Fault),
+    /// The peer is told: it said who it is, and isn't let in.
+    Known(ClientSocket, Fault, Arc<Client>),
 }
 
 /// Lets a client in.
 pub(super) async fn login(core: &Rc<CoreContext>, stream: TcpStream, peer: SocketAddr) -> Result<LoggedIn, Refused> {
     let (mut socket, startup) = first_packets(core, stream).await?;
+    let client = audit::client(&startup, peer);
     match prove(core, &mut socket, &startup, peer).await {
-        Ok((verified, database)) => Ok(LoggedIn { socket, startup, verified, database }),
-        Err(Some(fault)) => Err(Refused::Told(socket, fault)),
+        Ok((verified, database)) => Ok(LoggedIn { socket, startup, verified, database, client }),
+        Err(Some(fault)) => Err(Refused::Known(socket, fault, client)),
         Err(None) => Err(Refused::Silently),
     }
 }

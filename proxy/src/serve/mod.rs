@@ -1,6 +1,7 @@
 //! Sockets and tasks: what the session decides is done here. Each client is one task on one core.
 
 pub mod accept;
+mod audit;
 mod client;
 pub mod core;
 mod drive;

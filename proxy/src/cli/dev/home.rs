@@ -78,6 +78,11 @@ impl Home {
         self.base.join("keeper.lock")
     }
 
+    /// The spool of the audit trail.
+    pub(super) fn audit(&self) -> PathBuf {
+        self.base.join("audit")
+    }
+
     /// The proxy's configuration.
     pub(super) fn config(&self) -> PathBuf {
         self.base.join("pgcordon.toml")

@@ -118,6 +118,7 @@ fn configuration(args: &Args, overrides: Table, ports: &Ports, memory: &Memory, 
     let mut table = Table::new();
     proxy::set(&mut table, "http", "token", memory.http_token.clone());
     proxy::set(&mut table, "log", "filter", "warn");
+    proxy::set(&mut table, "audit", "spool_dir", home.audit().display().to_string());
     proxy::overlay(&mut table, overrides);
     proxy::set(&mut table, "server", "listen", ports.proxy.0.clone());
     proxy::set(&mut table, "http", "listen", ports.http.0.clone());

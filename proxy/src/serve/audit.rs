@@ -1,0 +1,86 @@
+//! What the door and the sessions tell the audit trail.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::audit::settings::{Durability, OnFailure};
+use crate::audit::{Client, Event, EventType, Outcome};
+use crate::auth::Directory;
+use crate::domain::Fault;
+use crate::tenant::Binding;
+use crate::wire::startup::Startup;
+
+use super::core::CoreContext;
+
+/// Who a peer says it is.
+pub(super) fn client(startup: &Startup, peer: SocketAddr) -> Arc<Client> {
+    let said = |name: &str| startup.parameter(name).unwrap_or_default().into();
+    Arc::new(Client { addr: Some(peer.ip()), user: said("user"), application_name: said("application_name") })
+}
+
+/// A login was refused: wrong secret, unknown key, no such database, … Nobody waits for the record of it, so that who tries
+/// many is only counted.
+pub(super) fn login_refused(core: &CoreContext, client: &Arc<Client>, fault: &Fault) {
+    // Only a key that exists is a key: what else stands in its place may be anything, a secret too.
+    let key = core.shared.snapshot.load().key(&client.user);
+    let event = Event {
+        key_id: key.as_ref().map(|key| key.key_id.clone()),
+        workspace: key.as_ref().and_then(|key| key.workspace),
+        outcome: Outcome::Denied,
+        ..failed(EventType::ApiKeyAccessFailed, client, fault)
+    };
+    core.shared.recorder.record(event);
+}
+
+/// A session is open. With strict logins this returns when that is on disk.
+///
+/// # Errors
+/// It isn't, and what can't be recorded is refused.
+pub(super) async fn session_opened(
+    core: &CoreContext,
+    client: &Arc<Client>,
+    binding: &Binding,
+    database: &str,
+    encrypted: bool,
+) -> Result<(), Fault> {
+    let detail = json!({ "database": database, "kind": binding.tenant().kind.as_str(), "tls": encrypted });
+    let event = Event::new(EventType::ApiKeyAccess, client.clone());
+    login(core, of(binding, Event { detail: Some(detail), ..event })).await
+}
+
+/// The secret was right, and no session could be opened.
+pub(super) async fn session_refused(core: &CoreContext, client: &Arc<Client>, binding: &Binding, fault: &Fault) {
+    let _ = login(core, of(binding, failed(EventType::ApiKeyAccess, client, fault))).await;
+}
+
+/// A server connection couldn't be bound to the session's workspace.
+pub(super) fn bind_failed(core: &CoreContext, client: &Arc<Client>, binding: &Binding, fault: &Fault) {
+    core.shared.recorder.record(of(binding, failed(EventType::ContextFailed, client, fault)));
+}
+
+async fn login(core: &CoreContext, event: Event) -> Result<(), Fault> {
+    let (recorder, audit) = (&core.shared.recorder, &core.shared.audit);
+    if audit.logins == Durability::Relaxed {
+        recorder.record(event);
+        return Ok(());
+    }
+    match (recorder.record_durably(vec![event]).await, audit.on_failure) {
+        (Err(fault), OnFailure::Refuse) => Err(fault),
+        _ => Ok(()),
+    }
+}
+
+fn of(binding: &Binding, event: Event) -> Event {
+    Event { workspace: binding.workspace(), key_id: Some(binding.key_id().clone()), ..event }
+}
+
+fn failed(kind: EventType, client: &Arc<Client>, fault: &Fault) -> Event {
+    Event {
+        outcome: Outcome::Failed,
+        sqlstate: fault.sqlstate.0.as_bytes().try_into().ok(),
+        detail: Some(json!({ "reason": fault.log.as_deref().unwrap_or(&fault.message) })),
+        ..Event::new(kind, client.clone())
+    }
+}

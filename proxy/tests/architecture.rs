@@ -18,7 +18,7 @@ const IO: [&str; 9] = [
     "axum::",
 ];
 /// Where that is allowed: whole rooms, or single files of a room that otherwise decides.
-const EDGES: [&str; 14] = [
+const EDGES: [&str; 17] = [
     "tls/",
     "control/",
     "serve/",
@@ -33,6 +33,9 @@ const EDGES: [&str; 14] = [
     "pool/lease",
     "pool/pools",
     "pool/reset",
+    "quota/bell",
+    "quota/decide",
+    "quota/bookkeeper",
 ];
 /// A word and the only file that may say it.
 const ONLY: [(&str, &str); 4] = [

@@ -1,0 +1,481 @@
+//! The books of one workspace's one resource, as plain arithmetic.
+//!
+//! `used` is what is committed, never less than the truth as far as it can be known here; `reserved` is what transactions
+//! in flight hold. What is granted keeps `used + reserved ≤ limit`.
+//!
+//! The truth is counted while transactions go on, so a count says nothing certain of those that were settled between its
+//! begin and its arrival, nor of those that were committed before it and are settled after it: they may be in it and may
+//! not. They are added in any case, and noted as `twice`; nobody is refused on them. Deletes of such transactions aren't
+//! credited, for the count may know them already.
+
+use std::time::Duration;
+
+use super::resource::Limit;
+use super::window::{Per, Window};
+use crate::domain::clock::Instant;
+
+/// How long the rows of a transaction whose outcome is unknown may still be on their way into the table: the server
+/// doesn't notice at once that its client is gone.
+pub const DOUBT_LINGERS: Duration = Duration::from_secs(30);
+
+/// A moment of the books: how many counts had arrived. A transaction takes one before it sends anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub(super) u64);
+
+/// What a reservation gets at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The rows are reserved, within the limit.
+    Granted,
+    /// The rows are reserved; there is no limit.
+    Unlimited,
+    /// Nothing is reserved: never counted, stale, or it doesn't fit. The truth must be asked before anybody is refused.
+    Unsure,
+}
+
+/// What isn't known any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// There may be fewer rows than the books say. Nothing is granted wrongly, and before a refusal the truth is counted.
+    Fewer,
+    /// There may be more rows than the books say: nothing more is granted before the truth was counted.
+    More,
+    /// A transaction's outcome is unknown, and so is when it will be settled. What it had reserved is given up to this.
+    Outcome {
+        /// What it had reserved.
+        reserved: u64,
+    },
+}
+
+/// A threshold was crossed, upwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// 80, 90 or 100.
+    pub percent: u8,
+    /// Rows that are used.
+    pub used: u64,
+    /// Rows at most. Fewer than `used`: the workspace is beyond its limit.
+    pub limit: u64,
+}
+
+/// How far a count reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Nothing is known.
+    Never,
+    /// `used` is no less than the truth.
+    Counted,
+    /// It may be less.
+    Doubted,
+}
+
+/// A count that was begun and hasn't arrived.
+#[derive(Clone, Copy, Debug)]
+struct Counting {
+    number: u64,
+    /// Rows that were settled since it began.
+    settled: u128,
+    /// Rows that were credited since it began.
+    credited: u128,
+    doubted: bool,
+}
+
+/// Rows of a transaction whose outcome is unknown.
+#[derive(Clone, Copy, Debug)]
+struct Doubtful {
+    rows: u128,
+    until: Instant,
+    /// The count that will tell.
+    told_by: Option<u64>,
+}
+
+/// What a flow has beside a stock.
+#[derive(Clone, Debug)]
+struct Flow {
+    per: Per,
+    window: Window,
+    /// Rows of this window that nobody was asked to record yet.
+    unsaved: u128,
+    /// The same of windows that are over.
+    past: Vec<(Window, u128)>,
+}
+
+/// What somebody asks for who wasn't granted it at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) rows: u64,
+    /// What the same transaction has reserved already.
+    pub(super) own: u64,
+    /// The first count that began after the question.
+    pub(super) need: u64,
+}
+
+/// What becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is reserved.
+    Granted,
+    /// It is reserved; there is no limit.
+    Unlimited,
+    /// Ask again when this count has arrived.
+    Count { need: u64 },
+    /// Ask again when something has changed: transactions are in flight.
+    Wait,
+    /// It doesn't fit, and that is true.
+    Exceeded { used: u64, reserved: u64, limit: u64 },
+    /// It can't be found out.
+    Undecided(String),
+}
+
+/// One workspace's books of one resource.
+#[derive(Clone, Debug)]
+pub struct Account {
+    limit: Limit,
+    used: u128,
+    reserved: u128,
+    trust: Trust,
+    /// How much of `used` may be counted twice.
+    twice: u128,
+    counted_at: Moment,
+    /// Numbers of counts: the last one begun, arrived, failed.
+    begun: u64,
+    arrived: u64,
+    failed: u64,
+    failure: String,
+    counting: Option<Counting>,
+    doubtful: Vec<Doubtful>,
+    /// What those have reserved who wait for others.
+    waiting: u128,
+    /// The highest threshold that was told.
+    told: u8,
+    flow: Option<Box<Flow>>,
+}
+
+impl Account {
+    /// Books of which nothing is known yet.
+    pub fn new(limit: Limit, per: Option<Per>, now: i64) -> Self {
+        Self {
+            limit,
+            used: 0,
+            reserved: 0,
+            trust: Trust::Never,
+            twice: 0,
+            counted_at: Moment::default(),
+            begun: 0,
+            arrived: 0,
+            failed: 0,
+            failure: String::new(),
+            counting: None,
+            doubtful: Vec::new(),
+            waiting: 0,
+            told: 0,
+            flow: per.map(|per| Box::new(Flow::new(per, now))),
+        }
+    }
+
+    /// Reserves rows, if that is surely right.
+    pub fn try_reserve(&mut self, rows: u64) -> Answer {
+        let answer = match self.limit {
+            None => Answer::Unlimited,
+            _ if rows == 0 => Answer::Granted,
+            Some(limit) if self.trust == Trust::Counted && self.total() + u128::from(rows) <= u128::from(limit) => {
+                Answer::Granted
+            }
+            Some(_) => return Answer::Unsure,
+        };
+        self.reserved += u128::from(rows);
+        answer
+    }
+
+    /// Reserves rows that nobody could stop. Returns how many of them are beyond the limit, if that is known.
+    pub fn force(&mut self, rows: u64) -> Option<u64> {
+        self.reserved += u128::from(rows);
+        match self.limit {
+            None => Some(0),
+            Some(_) if self.trust != Trust::Counted => None,
+            Some(limit) => Some(clamp(self.total().saturating_sub(u128::from(limit))).min(rows)),
+        }
+    }
+
+    /// Gives back what was reserved.
+    pub fn release(&mut self, rows: u64) {
+        if u128::from(rows) > self.reserved {
+            // More than there is: the books are wrong, and a count will put them right.
+            self.mistrust();
+        }
+        self.reserved = self.reserved.saturating_sub(u128::from(rows));
+    }
+
+    /// A transaction was committed that began at `since`: what it had reserved is used from now on, and what it deleted isn't.
+    pub fn settle(&mut self, reserved: u64, credited: u64, since: Moment) -> Option<Warning> {
+        self.release(reserved);
+        let (rows, credit) = (u128::from(reserved), u128::from(credited));
+        self.used += rows;
+        if let Some(flow) = &mut self.flow {
+            flow.unsaved += rows;
+            return self.warning();
+        }
+        if let Some(counting) = &mut self.counting {
+            counting.settled += rows;
+            counting.credited += credit;
+        }
+        if since >= self.counted_at {
+            self.used = self.used.saturating_sub(credit);
+        } else {
+            // The last count was made while the transaction was on its way, and may know it.
+            self.twice += rows + credit;
+        }
+        self.warning()
+    }
+
+    /// Something isn't known any more.
+    pub fn doubt(&mut self, doubt: Doubt, now: Instant) {
+        match doubt {
+            // A flow knows nothing but what it was told. What may have been inserted is counted.
+            Doubt::Outcome { reserved } if self.flow.is_some() => {
+                self.settle(reserved, 0, self.counted_at);
+            }
+            _ if self.flow.is_some() => {}
+            Doubt::Fewer => self.twice = self.used,
+            Doubt::More => self.mistrust(),
+            Doubt::Outcome { reserved } => {
+                self.release(reserved);
+                self.doubtful.push(Doubtful { rows: reserved.into(), until: now + DOUBT_LINGERS, told_by: None });
+                self.mistrust();
+            }
+        }
+    }
+
+    /// Another limit holds from now on, or it is another kind of resource.
+    pub fn define(&mut self, limit: Limit, per: Option<Per>, now: i64) {
+        self.limit = limit;
+        if self.flow.as_ref().map(|flow| flow.per) != per {
+            let mut before = self.flow.take();
+            self.flow = per.map(|per| Box::new(Flow::new(per, now)));
+            if let (Some(before), Some(flow)) = (&mut before, &mut self.flow) {
+                before.turn(now);
+                flow.past = std::mem::take(&mut before.past);
+            }
+            self.forget();
+        }
+    }
+
+    /// A flow's window may be over: the count starts anew. What is reserved is so in the new window too, for it counts when
+    /// it is committed. Windows follow the clock, wherever it goes.
+    pub fn turn(&mut self, now: i64) {
+        let Some(flow) = &mut self.flow else { return };
+        if flow.window.contains(now) {
+            return;
+        }
+        flow.turn(now);
+        self.told = 0;
+        self.forget();
+    }
+
+    /// Whether it is a flow, whose window must be looked at first.
+    pub const fn is_flow(&self) -> bool {
+        self.flow.is_some()
+    }
+
+    /// A count begins now. Returns its number.
+    pub fn count_begins(&mut self, now: Instant) -> u64 {
+        self.begun += 1;
+        let number = self.begun;
+        self.counting = Some(Counting { number, settled: 0, credited: 0, doubted: false });
+        for doubtful in self.doubtful.iter_mut().filter(|doubtful| doubtful.until <= now) {
+            doubtful.told_by = Some(number);
+        }
+        number
+    }
+
+    /// A count arrived: so many rows there were at some moment since it began; of a flow, in this window.
+    pub fn count_arrives(&mut self, number: u64, rows: u64, window: Option<Window>, moment: Moment) -> Option<Warning> {
+        let counting = self.counting.take_if(|counting| counting.number == number)?;
+        self.arrived = number;
+        if window != self.window() {
+            // It is of a window that is over. Who waits for it sees that nothing is known yet.
+            return None;
+        }
+        let unsaved = self.flow.as_ref().map_or(0, |flow| flow.unsaved);
+        self.used = u128::from(rows) + unsaved;
+        self.twice = 0;
+        if self.flow.is_none() {
+            self.used += counting.settled;
+            self.twice = counting.settled + counting.credited;
+        }
+        self.trust = if counting.doubted { Trust::Doubted } else { Trust::Counted };
+        self.counted_at = moment;
+        self.doubtful.retain(|doubtful| doubtful.told_by != Some(number));
+        self.warning()
+    }
+
+    /// A count failed.
+    pub fn count_fails(&mut self, number: u64, why: String) {
+        if self.counting.take_if(|counting| counting.number == number).is_some() {
+            self.failed = number;
+            self.failure = why;
+        }
+    }
+
+    /// What of a flow is to be recorded now, by window. The current one is always among it, for its total is asked for.
+    /// It stays in `used`.
+    pub fn take_unsaved(&mut self) -> Vec<(Window, u64)> {
+        let Some(flow) = &mut self.flow else { return Vec::new() };
+        let mut taken: Vec<_> = flow.past.drain(..).collect();
+        taken.push((flow.window, std::mem::take(&mut flow.unsaved)));
+        taken.into_iter().map(|(window, rows)| (window, clamp(rows))).collect()
+    }
+
+    /// Whether there is something of a flow to be recorded.
+    pub fn has_unsaved(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.unsaved > 0 || !flow.past.is_empty())
+    }
+
+    /// The number that the next count will have.
+    pub(super) const fn next_count(&self) -> u64 {
+        self.begun + 1
+    }
+
+    /// Decides what `try_reserve` was unsure of. `late` tells that others were waited for long enough.
+    pub(super) fn decide(&mut self, ask: Ask, late: bool) -> Verdict {
+        match self.try_reserve(ask.rows) {
+            Answer::Granted => return Verdict::Granted,
+            Answer::Unlimited => return Verdict::Unlimited,
+            Answer::Unsure => {}
+        }
+        if self.arrived < ask.need {
+            let failed = self.failed >= ask.need;
+            return if failed { Verdict::Undecided(self.failure.clone()) } else { Verdict::Count { need: ask.need } };
+        }
+        let Some(limit) = self.limit.filter(|_| self.trust == Trust::Counted) else {
+            return Verdict::Count { need: self.next_count() };
+        };
+        let (rows, own, limit) = (u128::from(ask.rows), u128::from(ask.own), u128::from(limit));
+        let exceeded =
+            Verdict::Exceeded { used: clamp(self.total()), reserved: clamp(self.reserved), limit: clamp(limit) };
+        let sure = self.used.saturating_sub(self.twice);
+        if sure + own + rows > limit {
+            return exceeded;
+        }
+        if sure + self.reserved + rows <= limit {
+            // Only what isn't certain stands in the way.
+            return match (self.twice, late) {
+                (1.., _) => Verdict::Count { need: self.next_count() },
+                (0, false) => Verdict::Wait,
+                (0, true) => Verdict::Undecided("a transaction's outcome is unknown".to_owned()),
+            };
+        }
+        // Those who wait themselves give nothing back before somebody is refused.
+        let others = self.reserved.saturating_sub(self.waiting).saturating_sub(own);
+        if others > 0 && !late { Verdict::Wait } else { exceeded }
+    }
+
+    /// Somebody who has reserved this much waits for others.
+    pub(super) fn wait_begins(&mut self, own: u64) {
+        self.waiting += u128::from(own);
+    }
+
+    /// And waits no more.
+    pub(super) fn wait_ends(&mut self, own: u64) {
+        self.waiting = self.waiting.saturating_sub(u128::from(own));
+    }
+
+    /// Whether `used` is exactly what was counted and settled, as far as it is known.
+    pub(super) fn is_exact(&self) -> bool {
+        self.trust == Trust::Counted && self.twice == 0
+    }
+
+    /// Whether everything can be forgotten without a loss.
+    pub(super) fn is_idle(&self) -> bool {
+        self.reserved == 0 && self.counting.is_none() && self.doubtful.is_empty() && !self.has_unsaved()
+    }
+
+    /// As if it had never been counted. What is reserved stays.
+    pub(super) fn forget(&mut self) {
+        (self.used, self.twice, self.trust) = (0, 0, Trust::Never);
+        if let Some(flow) = &self.flow {
+            self.used = flow.unsaved;
+        }
+    }
+
+    /// The number of the last count that arrived.
+    pub(super) const fn arrived(&self) -> u64 {
+        self.arrived
+    }
+
+    /// Why the count with this number or a later one failed, if it did.
+    pub(super) fn failure(&self, need: u64) -> Option<&str> {
+        (self.failed >= need).then_some(self.failure.as_str())
+    }
+
+    /// Rows that are used.
+    pub fn used(&self) -> u64 {
+        clamp(self.used)
+    }
+
+    /// Rows that transactions in flight hold, those of unknown outcome among them.
+    pub fn reserved(&self) -> u64 {
+        clamp(self.total() - self.used)
+    }
+
+    /// Rows at most.
+    pub const fn limit(&self) -> Limit {
+        self.limit
+    }
+
+    /// The window of a flow.
+    pub fn window(&self) -> Option<Window> {
+        self.flow.as_ref().map(|flow| flow.window)
+    }
+
+    /// Everything that is or may become used.
+    fn total(&self) -> u128 {
+        self.used + self.reserved + self.doubtful.iter().map(|doubtful| doubtful.rows).sum::<u128>()
+    }
+
+    fn mistrust(&mut self) {
+        if self.flow.is_some() {
+            return;
+        }
+        if self.trust == Trust::Counted {
+            self.trust = Trust::Doubted;
+        }
+        if let Some(counting) = &mut self.counting {
+            counting.doubted = true;
+        }
+    }
+
+    fn warning(&mut self) -> Option<Warning> {
+        let limit = self.limit.filter(|limit| *limit > 0 && self.trust == Trust::Counted)?;
+        let percent = self.used.saturating_mul(100) / u128::from(limit);
+        // 101 is beyond the limit.
+        let level = match percent {
+            0..80 => 0,
+            80..90 => 80,
+            90..100 => 90,
+            _ if self.used > u128::from(limit) => 101,
+            _ => 100,
+        };
+        let before = std::mem::replace(&mut self.told, level);
+        (level > before).then(|| Warning { percent: level.min(100), used: clamp(self.used), limit })
+    }
+}
+
+impl Flow {
+    fn new(per: Per, now: i64) -> Self {
+        Self { per, window: per.window(now), unsaved: 0, past: Vec::new() }
+    }
+
+    fn turn(&mut self, now: i64) {
+        let unsaved = std::mem::take(&mut self.unsaved);
+        if unsaved > 0 {
+            self.past.push((self.window, unsaved));
+        }
+        self.window = self.per.window(now);
+    }
+}
+
+/// Sums are wider than what is told, so that none can overflow.
+fn clamp(rows: u128) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}

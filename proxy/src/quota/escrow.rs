@@ -5,8 +5,9 @@
 //!
 //! The truth is counted while transactions go on, so a count says nothing certain of those that were settled between its
 //! begin and its arrival, nor of those that were committed before it and are settled after it: they may be in it and may
-//! not. They are added in any case, and noted as `twice`; nobody is refused on them. Deletes of such transactions aren't
-//! credited, for the count may know them already.
+//! not. Their rows are added in any case, and their deletes aren't credited, for the count may know them already. So `used`
+//! may be too much, and nobody is refused on it: who is refused didn't fit beside what a count found that began after the
+//! question, or beside what others hold who can't give it back.
 
 use std::time::Duration;
 
@@ -75,9 +76,10 @@ struct Counting {
     number: u64,
     /// Rows that were settled since it began.
     settled: u128,
-    /// Rows that were credited since it began.
-    credited: u128,
+    /// Whether it may not know all that it should: it can be less than the truth.
     doubted: bool,
+    /// Whether something was settled, credited or gone since it began.
+    blurred: bool,
 }
 
 /// Rows of a transaction whose outcome is unknown.
@@ -134,9 +136,13 @@ pub struct Account {
     used: u128,
     reserved: u128,
     trust: Trust,
-    /// How much of `used` may be counted twice.
-    twice: u128,
+    /// What the last count found.
+    counted: u128,
     counted_at: Moment,
+    /// Whether `used` may be more than the truth.
+    blurred: bool,
+    /// The last count that had begun when something was reserved, settled or given back.
+    changed: u64,
     /// Numbers of counts: the last one begun, arrived, failed.
     begun: u64,
     arrived: u64,
@@ -159,8 +165,10 @@ impl Account {
             used: 0,
             reserved: 0,
             trust: Trust::Never,
-            twice: 0,
+            counted: 0,
             counted_at: Moment::default(),
+            blurred: false,
+            changed: 0,
             begun: 0,
             arrived: 0,
             failed: 0,
@@ -184,12 +192,14 @@ impl Account {
             Some(_) => return Answer::Unsure,
         };
         self.reserved += u128::from(rows);
+        self.changed = self.begun;
         answer
     }
 
     /// Reserves rows that nobody could stop. Returns how many of them are beyond the limit, if that is known.
     pub fn force(&mut self, rows: u64) -> Option<u64> {
         self.reserved += u128::from(rows);
+        self.changed = self.begun;
         match self.limit {
             None => Some(0),
             Some(_) if self.trust != Trust::Counted => None,
@@ -204,6 +214,7 @@ impl Account {
             self.mistrust();
         }
         self.reserved = self.reserved.saturating_sub(u128::from(rows));
+        self.changed = self.begun;
     }
 
     /// A transaction was committed that began at `since`: what it had reserved is used from now on, and what it deleted isn't.
@@ -217,13 +228,13 @@ impl Account {
         }
         if let Some(counting) = &mut self.counting {
             counting.settled += rows;
-            counting.credited += credit;
+            counting.blurred = true;
         }
         if since >= self.counted_at {
             self.used = self.used.saturating_sub(credit);
         } else {
             // The last count was made while the transaction was on its way, and may know it.
-            self.twice += rows + credit;
+            self.blurred = true;
         }
         self.warning()
     }
@@ -236,7 +247,12 @@ impl Account {
                 self.settle(reserved, 0, self.counted_at);
             }
             _ if self.flow.is_some() => {}
-            Doubt::Fewer => self.twice = self.used,
+            Doubt::Fewer => {
+                self.blurred = true;
+                if let Some(counting) = &mut self.counting {
+                    counting.blurred = true;
+                }
+            }
             Doubt::More => self.mistrust(),
             Doubt::Outcome { reserved } => {
                 self.release(reserved);
@@ -281,7 +297,7 @@ impl Account {
     pub fn count_begins(&mut self, now: Instant) -> u64 {
         self.begun += 1;
         let number = self.begun;
-        self.counting = Some(Counting { number, settled: 0, credited: 0, doubted: false });
+        self.counting = Some(Counting { number, settled: 0, doubted: false, blurred: false });
         for doubtful in self.doubtful.iter_mut().filter(|doubtful| doubtful.until <= now) {
             doubtful.told_by = Some(number);
         }
@@ -296,13 +312,10 @@ impl Account {
             // It is of a window that is over. Who waits for it sees that nothing is known yet.
             return None;
         }
-        let unsaved = self.flow.as_ref().map_or(0, |flow| flow.unsaved);
-        self.used = u128::from(rows) + unsaved;
-        self.twice = 0;
-        if self.flow.is_none() {
-            self.used += counting.settled;
-            self.twice = counting.settled + counting.credited;
-        }
+        let since = self.flow.as_ref().map_or(counting.settled, |flow| flow.unsaved);
+        self.counted = u128::from(rows);
+        self.used = self.counted + since;
+        self.blurred = counting.blurred && self.flow.is_none();
         self.trust = if counting.doubted { Trust::Doubted } else { Trust::Counted };
         self.counted_at = moment;
         self.doubtful.retain(|doubtful| doubtful.told_by != Some(number));
@@ -353,21 +366,26 @@ impl Account {
         let (rows, own, limit) = (u128::from(ask.rows), u128::from(ask.own), u128::from(limit));
         let exceeded =
             Verdict::Exceeded { used: clamp(self.total()), reserved: clamp(self.reserved), limit: clamp(limit) };
-        let sure = self.used.saturating_sub(self.twice);
-        if sure + own + rows > limit {
+        // What the count found beside its own is true, and no waiting changes it.
+        if self.counted + own + rows > limit {
             return exceeded;
         }
-        if sure + self.reserved + rows <= limit {
-            // Only what isn't certain stands in the way.
-            return match (self.twice, late) {
-                (1.., _) => Verdict::Count { need: self.next_count() },
-                (0, false) => Verdict::Wait,
-                (0, true) => Verdict::Undecided("a transaction's outcome is unknown".to_owned()),
+        if self.counted + self.reserved + rows <= limit {
+            // Only what was settled since, or what isn't known, stands in the way.
+            return match (self.used > self.counted, late) {
+                (true, _) => Verdict::Count { need: self.next_count() },
+                (false, false) => Verdict::Wait,
+                (false, true) => Verdict::Undecided("a transaction's outcome is unknown".to_owned()),
             };
         }
         // Those who wait themselves give nothing back before somebody is refused.
         let others = self.reserved.saturating_sub(self.waiting).saturating_sub(own);
-        if others > 0 && !late { Verdict::Wait } else { exceeded }
+        match (others > 0, late) {
+            (true, false) => Verdict::Wait,
+            // What was counted and what is held must have been there together.
+            (false, _) if self.arrived <= self.changed => Verdict::Count { need: self.next_count() },
+            _ => exceeded,
+        }
     }
 
     /// Somebody who has reserved this much waits for others.
@@ -382,7 +400,7 @@ impl Account {
 
     /// Whether `used` is exactly what was counted and settled, as far as it is known.
     pub(super) fn is_exact(&self) -> bool {
-        self.trust == Trust::Counted && self.twice == 0
+        self.trust == Trust::Counted && !self.blurred
     }
 
     /// Whether everything can be forgotten without a loss.
@@ -392,7 +410,7 @@ impl Account {
 
     /// As if it had never been counted. What is reserved stays.
     pub(super) fn forget(&mut self) {
-        (self.used, self.twice, self.trust) = (0, 0, Trust::Never);
+        (self.used, self.trust) = (0, Trust::Never);
         if let Some(flow) = &self.flow {
             self.used = flow.unsaved;
         }
@@ -479,3 +497,9 @@ impl Flow {
 fn clamp(rows: u128) -> u64 {
     u64::try_from(rows).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod model_tests;

@@ -3,6 +3,8 @@
 //! Threads: one per core for clients and their server connections, and one for everything else (the door, control data,
 //! HTTP), so that an operator's request never waits behind a tenant's.
 
+mod quotas;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::admin::http::{self, Http};
+use crate::admin::quota::Quotas as QuotaRoutes;
 use crate::auth::{Directory, MockSecret};
 use crate::config::Settings;
 use crate::control::{Control, Snapshot};
@@ -23,9 +26,12 @@ use crate::metrics::CoreCounters;
 use crate::metrics::exporter::Exporter;
 use crate::pool::upstream::Upstream;
 use crate::pool::{Pools, PoolsShared};
+use crate::quota::Accounts;
 use crate::serve::accept::{self, CoreQueue, core_door};
 use crate::serve::core::{CoreContext, Shared};
 use crate::serve::registry::{Order, Registry};
+
+use quotas::Quotas;
 
 /// How often sessions are looked through for keys that have expired.
 const EXPIRY_SWEEP: Duration = Duration::from_secs(1);
@@ -53,6 +59,7 @@ pub struct Running {
     phase: watch::Sender<Phase>,
     cores: Vec<JoinHandle<()>>,
     control: Option<Runtime>,
+    quotas: Quotas,
 }
 
 /// Starts a proxy, and returns when it accepts connections. Blocks until then.
@@ -71,8 +78,9 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let address = listener.local_addr()?;
     let data =
         control.block_on(async { Control::start(settings.control_target()?).await.map_err(anyhow::Error::from) });
-    let data = data.with_context(|| format!("the control data can't be loaded from {}", settings.address()))?;
-    let (shared, pools) = shared(&settings, &data)?;
+    let mut data = data.with_context(|| format!("the control data can't be loaded from {}", settings.address()))?;
+    let quotas = Quotas::start(control.handle(), &settings, &mut data)?;
+    let (shared, pools) = shared(&settings, &data, quotas.accounts.clone())?;
     let counters: Vec<Arc<CoreCounters>> = (0..core_count(&settings)).map(|_| Arc::default()).collect();
 
     let mut doors = Vec::with_capacity(counters.len());
@@ -92,12 +100,18 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
 
     let ready = watched.clone();
     let is_ready = Box::new(move || *ready.borrow() == Phase::Serving);
-    let http = Http { token: settings.http.token.clone(), exporter: Exporter::new(counters, pools), is_ready };
+    let exporter = Exporter::new(counters, pools, quotas.accounts.clone());
+    let routes = QuotaRoutes {
+        accounts: quotas.accounts.clone(),
+        snapshot: data.snapshot.clone(),
+        control: settings.control_target()?,
+    };
+    let http = Http { token: settings.http.token.clone(), exporter, is_ready, quotas: routes };
     let http = control.block_on(serve_http(&settings.http.listen, http))?;
     control.spawn(watch_keys(data, shared.clone(), revocations, watched.clone()));
     control.spawn(until(watched, Phase::Stopping, accept::accept(listener, doors, settings.server.connections_max)));
     tracing::info!(%address, "accepting connections");
-    Ok(Running { address, http, registry: shared.registry.clone(), phase, cores, control: Some(control) })
+    Ok(Running { address, http, registry: shared.registry.clone(), phase, cores, control: Some(control), quotas })
 }
 
 impl Running {
@@ -121,6 +135,7 @@ impl Running {
             let _ = core.join();
         }
         if let Some(control) = self.control.take() {
+            control.block_on(self.quotas.stop());
             control.shutdown_timeout(Duration::from_millis(200));
         }
     }
@@ -146,11 +161,16 @@ fn core_count(settings: &Settings) -> usize {
     }
 }
 
-fn shared(settings: &Settings, data: &Control) -> anyhow::Result<(Arc<Shared>, Arc<PoolsShared>)> {
+fn shared(
+    settings: &Settings,
+    data: &Control,
+    accounts: Arc<Accounts>,
+) -> anyhow::Result<(Arc<Shared>, Arc<PoolsShared>)> {
     let upstream = Arc::new(Upstream::new(settings.target().map_err(|mistake| anyhow::anyhow!("{mistake}"))?));
     let pools = PoolsShared::new(upstream.clone(), settings.pool.clone(), core_count(settings));
     let shared = Shared {
         snapshot: data.snapshot.clone(),
+        accounts,
         registry: Arc::default(),
         bodies: crate::backend::Bodies::default(),
         names: settings.context_names(),

@@ -18,13 +18,14 @@ const IO: [&str; 9] = [
     "axum::",
 ];
 /// Where that is allowed: whole rooms, or single files of a room that otherwise decides.
-const EDGES: [&str; 17] = [
+const EDGES: [&str; 18] = [
     "tls/",
     "control/",
     "serve/",
     "admin/",
     "cli/",
     "app.rs",
+    "app/",
     "main.rs",
     "config/",
     "pool/upstream",

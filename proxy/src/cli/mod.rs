@@ -21,6 +21,7 @@ pub mod key;
 pub mod logging;
 pub mod migrate;
 pub mod protect;
+pub mod quota;
 pub mod serve;
 pub mod workspace;
 
@@ -55,6 +56,8 @@ enum Command {
     Workspace(workspace::Args),
     /// Creates, lists, rotates and revokes API keys
     Key(key::Args),
+    /// Shows, sets and counts what workspaces may use
+    Quota(quota::Args),
 }
 
 /// Runs the program.
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Workspace(args) => workspace::run(args),
         Command::Key(args) => key::run(args),
+        Command::Quota(args) => quota::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

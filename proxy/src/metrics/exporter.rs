@@ -6,17 +6,19 @@ use prometheus::{Encoder, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, 
 
 use super::counters::{CoreCounters, Totals};
 use crate::pool::PoolsShared;
+use crate::quota::Accounts;
 
 /// Everything that is exported.
 pub struct Exporter {
     cores: Vec<Arc<CoreCounters>>,
     pools: Arc<PoolsShared>,
+    accounts: Arc<Accounts>,
 }
 
 impl Exporter {
-    /// An exporter of these cores and pools.
-    pub const fn new(cores: Vec<Arc<CoreCounters>>, pools: Arc<PoolsShared>) -> Self {
-        Self { cores, pools }
+    /// An exporter of these cores, pools and quotas.
+    pub const fn new(cores: Vec<Arc<CoreCounters>>, pools: Arc<PoolsShared>, accounts: Arc<Accounts>) -> Self {
+        Self { cores, pools, accounts }
     }
 
     /// The exposition, in Prometheus' text format.
@@ -27,6 +29,7 @@ impl Exporter {
         let registry = Registry::new();
         self.clients(&registry)?;
         self.pools(&registry)?;
+        super::quota::families(&registry, &self.accounts)?;
         let mut out = Vec::new();
         TextEncoder::new().encode(&registry.gather(), &mut out)?;
         Ok(String::from_utf8_lossy(&out).into_owned())
@@ -82,6 +85,6 @@ impl Exporter {
     }
 }
 
-fn put(registry: &Registry, family: impl Collector + 'static) -> Result<(), prometheus::Error> {
+pub(super) fn put(registry: &Registry, family: impl Collector + 'static) -> Result<(), prometheus::Error> {
     registry.register(Box::new(family))
 }

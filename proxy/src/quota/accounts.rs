@@ -33,6 +33,7 @@ pub(super) type Key = (WorkspaceId, ResourceId);
 pub struct Accounts {
     shards: Box<[Shard]>,
     definitions: ArcSwap<Definitions>,
+    redefined: Bell,
     /// How many counts have arrived.
     moment: AtomicU64,
     pub(super) settings: Settings,
@@ -122,6 +123,7 @@ impl Accounts {
         Self {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             definitions: ArcSwap::new(definitions),
+            redefined: Bell::default(),
             moment: AtomicU64::new(0),
             settings,
             wishes: Default::default(),
@@ -221,11 +223,23 @@ impl Accounts {
                 is_wanted || slot.listeners > 0 || slot.is_wished || !slot.account.is_idle()
             });
         }
+        self.redefined.ring();
     }
 
     /// The definitions that hold.
     pub fn definitions(&self) -> Arc<Definitions> {
         self.definitions.load_full()
+    }
+
+    /// Hears of new definitions.
+    pub(super) fn hear_definitions(&self) -> Ear {
+        self.redefined.listen()
+    }
+
+    /// Whether anything was ever asked about an account.
+    pub fn is_known(&self, workspace: WorkspaceId, resource: ResourceId) -> bool {
+        let key = (workspace, resource);
+        self.shard(key).lock().contains_key(&key)
     }
 
     /// The name of a resource.

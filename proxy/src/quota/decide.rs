@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::accounts::{Accounts, Key, Usage};
 use super::bell::Ear;
 use super::escrow::{Ask, Verdict};
-use super::resource::ResourceId;
+use super::resource::{Definitions, ResourceId};
 use super::verdict::{Exceeded, Refusal};
 use crate::domain::WorkspaceId;
 use crate::domain::clock::{self, Instant};
@@ -99,6 +99,22 @@ impl Accounts {
             };
             return Err(Refusal::Undecided { resource: self.name(resource), why });
         }
+    }
+}
+
+impl Accounts {
+    /// Waits until the definitions are so. Whether they were in time.
+    pub async fn defined(&self, are_so: impl Fn(&Definitions) -> bool, bound: Duration) -> bool {
+        let wait = async {
+            loop {
+                let mut ear = self.hear_definitions();
+                if are_so(&self.definitions()) {
+                    return;
+                }
+                ear.heard().await;
+            }
+        };
+        tokio::time::timeout(bound, wait).await.is_ok()
     }
 }
 

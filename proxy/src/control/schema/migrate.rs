@@ -12,8 +12,12 @@ use crate::control::RoleNames;
 use crate::tenant::ContextNames;
 
 /// The migrations, in order.
-const MIGRATIONS: [(&str, &str); 1] =
-    [("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql")),
+    ("V4__quota", include_str!("../../../../migrations/0004_quota.sql")),
+];
+/// The version of the newest.
+const NEWEST: i64 = 4;
 /// Where refinery keeps what it has done.
 const HISTORY: &str = "cordon.schema_history";
 /// The key of the advisory lock under which one migration at a time runs: "cordon" in ASCII.
@@ -51,10 +55,9 @@ pub async fn migrate(client: &mut Client, roles: &RoleNames, names: &ContextName
 
 async fn locked(client: &mut Client, roles: &RoleNames, names: &ContextNames) -> Result<Migrated, SchemaError> {
     let at = SchemaError::at;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let found = version(client).await?;
-    if found > known {
-        return Err(SchemaError::Newer { found, known });
+    if found > NEWEST {
+        return Err(SchemaError::Newer { found, known: NEWEST });
     }
     roles::ensure(client, roles).await?;
     let cordon = ident(&roles.cordon);
@@ -66,7 +69,7 @@ async fn locked(client: &mut Client, roles: &RoleNames, names: &ContextNames) ->
     new_signing_key(client).await?;
     client.batch_execute("RESET ROLE").await.map_err(at("the administrator's role"))?;
     roles::grant(client, roles).await?;
-    Ok(Migrated { applied, version: known })
+    Ok(Migrated { applied, version: NEWEST })
 }
 
 /// The newest migration that was applied; 0 for none.

@@ -72,7 +72,8 @@ pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError
          GRANT USAGE ON SCHEMA cordon TO PUBLIC;
          GRANT EXECUTE ON FUNCTION cordon.workspace_id() TO PUBLIC;
          GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.workspace, cordon.api_key TO {control};
-         GRANT SELECT ON cordon.signing_key TO {control};
+         GRANT SELECT ON cordon.signing_key, cordon.resource, cordon.meter TO {control};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.quota, cordon.flow TO {control};
          GRANT CREATE, USAGE ON SCHEMA public TO {owner}, {system};
          DO $do$ BEGIN
              EXECUTE pg_catalog.format('GRANT CREATE, TEMPORARY ON DATABASE %I TO {owner}, {system}', pg_catalog.current_database());

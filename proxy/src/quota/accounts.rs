@@ -438,3 +438,6 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -202,6 +202,19 @@ fn of_two_that_wait_for_each_other_the_second_is_refused_at_once() {
 }
 
 #[test]
+fn what_was_counted_and_what_is_held_must_have_been_there_together() {
+    let mut account = counted(5, 4);
+    let asked = ask(&account, 1);
+    count(&mut account, 4);
+    // Two rows are deleted here, which isn't settled yet; then somebody reserves one, and waits for something.
+    assert_eq!(account.try_reserve(1), Answer::Granted);
+    account.wait_begins(1);
+    assert!(matches!(account.decide(asked, false), Verdict::Count { .. }));
+    count(&mut account, 2);
+    assert_eq!(account.decide(asked, false), Verdict::Granted);
+}
+
+#[test]
 fn rows_of_unknown_outcome_keep_their_place_until_a_count_can_know_them() {
     let mut account = counted(5, 4);
     account.try_reserve(1);

@@ -9,11 +9,16 @@
 //! may be too much, and nobody is refused on it: who is refused didn't fit beside what a count found that began after the
 //! question, or beside what others hold who can't give it back.
 
+mod asking;
+
 use std::time::Duration;
 
+use super::flow::Flow;
 use super::resource::Limit;
 use super::window::{Per, Window};
 use crate::domain::clock::Instant;
+
+pub(super) use asking::{Ask, Verdict};
 
 /// How long the rows of a transaction whose outcome is unknown may still be on their way into the table: the server
 /// doesn't notice at once that its client is gone.
@@ -89,44 +94,6 @@ struct Doubtful {
     until: Instant,
     /// The count that will tell.
     told_by: Option<u64>,
-}
-
-/// What a flow has beside a stock.
-#[derive(Clone, Debug)]
-struct Flow {
-    per: Per,
-    window: Window,
-    /// Rows of this window that nobody was asked to record yet.
-    unsaved: u128,
-    /// The same of windows that are over.
-    past: Vec<(Window, u128)>,
-}
-
-/// What somebody asks for who wasn't granted it at once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ask {
-    pub(super) rows: u64,
-    /// What the same transaction has reserved already.
-    pub(super) own: u64,
-    /// The first count that began after the question.
-    pub(super) need: u64,
-}
-
-/// What becomes of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It is reserved.
-    Granted,
-    /// It is reserved; there is no limit.
-    Unlimited,
-    /// Ask again when this count has arrived.
-    Count { need: u64 },
-    /// Ask again when something has changed: transactions are in flight.
-    Wait,
-    /// It doesn't fit, and that is true.
-    Exceeded { used: u64, reserved: u64, limit: u64 },
-    /// It can't be found out.
-    Undecided(String),
 }
 
 /// One workspace's books of one resource.
@@ -223,7 +190,7 @@ impl Account {
         let (rows, credit) = (u128::from(reserved), u128::from(credited));
         self.used += rows;
         if let Some(flow) = &mut self.flow {
-            flow.unsaved += rows;
+            flow.add(rows);
             return self.warning();
         }
         if let Some(counting) = &mut self.counting {
@@ -265,13 +232,9 @@ impl Account {
     /// Another limit holds from now on, or it is another kind of resource.
     pub fn define(&mut self, limit: Limit, per: Option<Per>, now: i64) {
         self.limit = limit;
-        if self.flow.as_ref().map(|flow| flow.per) != per {
-            let mut before = self.flow.take();
-            self.flow = per.map(|per| Box::new(Flow::new(per, now)));
-            if let (Some(before), Some(flow)) = (&mut before, &mut self.flow) {
-                before.turn(now);
-                flow.past = std::mem::take(&mut before.past);
-            }
+        if self.flow.as_ref().map(|flow| flow.per()) != per {
+            let before = self.flow.take();
+            self.flow = per.map(|per| Box::new(Flow::new(per, now).after(before)));
             self.forget();
         }
     }
@@ -280,12 +243,10 @@ impl Account {
     /// it is committed. Windows follow the clock, wherever it goes.
     pub fn turn(&mut self, now: i64) {
         let Some(flow) = &mut self.flow else { return };
-        if flow.window.contains(now) {
-            return;
+        if flow.turn(now) {
+            self.told = 0;
+            self.forget();
         }
-        flow.turn(now);
-        self.told = 0;
-        self.forget();
     }
 
     /// Whether it is a flow, whose window must be looked at first.
@@ -312,7 +273,7 @@ impl Account {
             // It is of a window that is over. Who waits for it sees that nothing is known yet.
             return None;
         }
-        let since = self.flow.as_ref().map_or(counting.settled, |flow| flow.unsaved);
+        let since = self.flow.as_ref().map_or(counting.settled, |flow| flow.unsaved());
         self.counted = u128::from(rows);
         self.used = self.counted + since;
         self.blurred = counting.blurred && self.flow.is_none();
@@ -333,69 +294,13 @@ impl Account {
     /// What of a flow is to be recorded now, by window. The current one is always among it, for its total is asked for.
     /// It stays in `used`.
     pub fn take_unsaved(&mut self) -> Vec<(Window, u64)> {
-        let Some(flow) = &mut self.flow else { return Vec::new() };
-        let mut taken: Vec<_> = flow.past.drain(..).collect();
-        taken.push((flow.window, std::mem::take(&mut flow.unsaved)));
+        let taken = self.flow.as_mut().map(|flow| flow.take_unsaved()).unwrap_or_default();
         taken.into_iter().map(|(window, rows)| (window, clamp(rows))).collect()
     }
 
     /// Whether there is something of a flow to be recorded.
     pub fn has_unsaved(&self) -> bool {
-        self.flow.as_ref().is_some_and(|flow| flow.unsaved > 0 || !flow.past.is_empty())
-    }
-
-    /// The number that the next count will have.
-    pub(super) const fn next_count(&self) -> u64 {
-        self.begun + 1
-    }
-
-    /// Decides what `try_reserve` was unsure of. `late` tells that others were waited for long enough.
-    pub(super) fn decide(&mut self, ask: Ask, late: bool) -> Verdict {
-        match self.try_reserve(ask.rows) {
-            Answer::Granted => return Verdict::Granted,
-            Answer::Unlimited => return Verdict::Unlimited,
-            Answer::Unsure => {}
-        }
-        if self.arrived < ask.need {
-            let failed = self.failed >= ask.need;
-            return if failed { Verdict::Undecided(self.failure.clone()) } else { Verdict::Count { need: ask.need } };
-        }
-        let Some(limit) = self.limit.filter(|_| self.trust == Trust::Counted) else {
-            return Verdict::Count { need: self.next_count() };
-        };
-        let (rows, own, limit) = (u128::from(ask.rows), u128::from(ask.own), u128::from(limit));
-        let exceeded =
-            Verdict::Exceeded { used: clamp(self.total()), reserved: clamp(self.reserved), limit: clamp(limit) };
-        // What the count found beside its own is true, and no waiting changes it.
-        if self.counted + own + rows > limit {
-            return exceeded;
-        }
-        if self.counted + self.reserved + rows <= limit {
-            // Only what was settled since, or what isn't known, stands in the way.
-            return match (self.used > self.counted, late) {
-                (true, _) => Verdict::Count { need: self.next_count() },
-                (false, false) => Verdict::Wait,
-                (false, true) => Verdict::Undecided("a transaction's outcome is unknown".to_owned()),
-            };
-        }
-        // Those who wait themselves give nothing back before somebody is refused.
-        let others = self.reserved.saturating_sub(self.waiting).saturating_sub(own);
-        match (others > 0, late) {
-            (true, false) => Verdict::Wait,
-            // What was counted and what is held must have been there together.
-            (false, _) if self.arrived <= self.changed => Verdict::Count { need: self.next_count() },
-            _ => exceeded,
-        }
-    }
-
-    /// Somebody who has reserved this much waits for others.
-    pub(super) fn wait_begins(&mut self, own: u64) {
-        self.waiting += u128::from(own);
-    }
-
-    /// And waits no more.
-    pub(super) fn wait_ends(&mut self, own: u64) {
-        self.waiting = self.waiting.saturating_sub(u128::from(own));
+        self.flow.as_ref().is_some_and(|flow| flow.has_unsaved())
     }
 
     /// Whether `used` is exactly what was counted and settled, as far as it is known.
@@ -412,7 +317,7 @@ impl Account {
     pub(super) fn forget(&mut self) {
         (self.used, self.trust) = (0, Trust::Never);
         if let Some(flow) = &self.flow {
-            self.used = flow.unsaved;
+            self.used = flow.unsaved();
         }
     }
 
@@ -443,7 +348,7 @@ impl Account {
 
     /// The window of a flow.
     pub fn window(&self) -> Option<Window> {
-        self.flow.as_ref().map(|flow| flow.window)
+        self.flow.as_ref().map(|flow| flow.window())
     }
 
     /// Everything that is or may become used.
@@ -476,20 +381,6 @@ impl Account {
         };
         let before = std::mem::replace(&mut self.told, level);
         (level > before).then(|| Warning { percent: level.min(100), used: clamp(self.used), limit })
-    }
-}
-
-impl Flow {
-    fn new(per: Per, now: i64) -> Self {
-        Self { per, window: per.window(now), unsaved: 0, past: Vec::new() }
-    }
-
-    fn turn(&mut self, now: i64) {
-        let unsaved = std::mem::take(&mut self.unsaved);
-        if unsaved > 0 {
-            self.past.push((self.window, unsaved));
-        }
-        self.window = self.per.window(now);
     }
 }
 

@@ -5,8 +5,11 @@
 pub mod accounts;
 mod bell;
 pub mod bookkeeper;
+mod counting;
 mod decide;
 pub mod escrow;
+mod flow;
+pub mod ledger;
 pub mod resource;
 pub mod settings;
 pub mod tally;
@@ -16,6 +19,7 @@ pub mod window;
 
 pub use accounts::{Accounts, Adjusted, Settlement, Usage};
 pub use escrow::{Answer, Doubt, Moment, Warning};
+pub use ledger::Ledger;
 pub use resource::{Definitions, Limit, Meter, Resource, ResourceId};
 pub use settings::Settings;
 pub use truth::{Truth, Uncounted};

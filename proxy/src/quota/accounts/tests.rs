@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::*;
 use crate::quota::bookkeeper;
 use crate::quota::resource::Resource;
-use crate::quota::truth::{Later, Truth, Uncounted};
+use crate::quota::truth::{FlowRows, Later, Truth, Uncounted};
 use crate::quota::verdict::Refusal;
 use crate::quota::window::Per;
 
@@ -230,7 +230,7 @@ async fn two_that_wait_for_each_other_dont_both_wait() {
     office.reserve(3).await.expect("it fits");
     office.reserve(2).await.expect("it fits");
     let first = office.reserving(2, 3);
-    until(|| is_waiting(&office)).await;
+    until(|| office.accounts.with((acme(), STOCK), |slot| slot.account.waiting() == 3)).await;
     let second = office.reserving(1, 2);
     // The first to wait goes on as soon as the other one is rolled back.
     let refused = second.await.expect("no panic");

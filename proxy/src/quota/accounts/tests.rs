@@ -103,9 +103,12 @@ struct Office {
 
 impl Office {
     fn with(limit: Limit, rows: u64, wait_timeout_ms: u64) -> Self {
+        Self::with_settings(limit, rows, Settings { wait_timeout_ms, ..Settings::default() })
+    }
+
+    fn with_settings(limit: Limit, rows: u64, settings: Settings) -> Self {
         let (table, now) = (Arc::new(Table::default()), Arc::new(AtomicI64::new(0)));
         table.rows.store(rows, Ordering::SeqCst);
-        let settings = Settings { wait_timeout_ms, ..Settings::default() };
         let clock = now.clone();
         let accounts = Accounts::with_clock(settings, definitions(limit), move || clock.load(Ordering::SeqCst));
         let (accounts, (stopping, stopped)) = (Arc::new(accounts), tokio::sync::watch::channel(false));
@@ -291,6 +294,18 @@ async fn what_the_meter_says_is_booked_and_told_as_debt() {
     assert_eq!(office.numbers(STOCK), (4, 0));
     assert_eq!(office.accounts.adjust(workspace(2), STOCK, 0, 1), Adjusted::Unsure);
     assert_eq!(office.accounts.tallies().all()[0].1.debt_rows, 3);
+}
+
+#[tokio::test]
+async fn an_old_count_is_made_anew_while_it_is_used_and_forgotten_when_it_isnt() {
+    let office = Office::with_settings(Some(5), 0, Settings { recount_interval_ms: 20, ..Settings::default() });
+    office.reserve(1).await.expect("it fits");
+    office.table.rows.store(3, Ordering::SeqCst);
+    office.commit(1);
+    until(|| office.numbers(STOCK) == (4, 0)).await;
+    // Nobody has used it since: who does next has it counted.
+    until(|| !office.accounts.with((acme(), STOCK), |slot| slot.account.is_exact())).await;
+    assert_eq!(office.accounts.try_reserve(acme(), STOCK, 1), Answer::Unsure);
 }
 
 #[tokio::test]

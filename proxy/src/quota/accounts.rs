@@ -71,7 +71,7 @@ pub enum Adjusted {
     Fits,
     /// It was booked, and this many rows of it are beyond the limit.
     Debt(u64),
-    /// It was booked, and whether it fits isn't known: the books must be counted.
+    /// It was booked, and whether it fits isn't known: it is being counted, and a debt will be told as a warning.
     Unsure,
 }
 
@@ -143,7 +143,11 @@ impl Accounts {
                 self.tallies.note(resource, |tally| tally.debt_rows += rows);
                 Adjusted::Debt(rows)
             }
-            None => Adjusted::Unsure,
+            None => {
+                // If it is a debt, the count tells.
+                self.wish((workspace, resource));
+                Adjusted::Unsure
+            }
         }
     }
 

@@ -24,6 +24,9 @@ pub(super) use asking::{Ask, Verdict};
 /// doesn't notice at once that its client is gone.
 pub const DOUBT_LINGERS: Duration = Duration::from_secs(30);
 
+/// How many transactions of unknown outcome are told apart. More are taken together, until the last of them is known.
+const DOUBTFUL_MAX: usize = 16;
+
 /// A moment of the books: how many counts had arrived. A transaction takes one before it sends anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub(super) u64);
@@ -223,9 +226,23 @@ impl Account {
             Doubt::More => self.mistrust(),
             Doubt::Outcome { reserved } => {
                 self.release(reserved);
-                self.doubtful.push(Doubtful { rows: reserved.into(), until: now + DOUBT_LINGERS, told_by: None });
+                self.lose(reserved.into(), now);
                 self.mistrust();
             }
+        }
+    }
+
+    fn lose(&mut self, rows: u128, now: Instant) {
+        if self.limit.is_none() {
+            // Nobody counts without a limit; and with one nothing is granted before a count.
+            self.doubtful.retain(|doubtful| doubtful.until > now);
+        }
+        let (until, is_full) = (now + DOUBT_LINGERS, self.doubtful.len() >= DOUBTFUL_MAX);
+        match self.doubtful.last_mut() {
+            Some(last) if is_full => {
+                *last = Doubtful { rows: last.rows + rows, until, told_by: None };
+            }
+            _ => self.doubtful.push(Doubtful { rows, until, told_by: None }),
         }
     }
 

@@ -233,6 +233,24 @@ fn rows_of_unknown_outcome_keep_their_place_until_a_count_can_know_them() {
 }
 
 #[test]
+fn losing_connections_without_end_costs_no_memory() {
+    let (mut account, mut without) = (counted(1_000_000, 0), Account::new(None, None, 0));
+    let mut now = clock::now();
+    for _ in 0..1000 {
+        for account in [&mut account, &mut without] {
+            account.force(1);
+            account.doubt(Doubt::Outcome { reserved: 1 }, now);
+        }
+        now += DOUBT_LINGERS / 10;
+    }
+    assert_eq!((account.doubtful.len(), account.reserved()), (DOUBTFUL_MAX, 1000));
+    assert_eq!(without.reserved(), 10, "those that are over don't matter");
+    let number = account.count_begins(now + DOUBT_LINGERS);
+    account.count_arrives(number, 3, None, Moment(9));
+    assert_eq!((account.used(), account.reserved()), (3, 0));
+}
+
+#[test]
 fn a_doubt_is_dispelled_only_by_a_count_that_began_after_it() {
     let mut account = counted(5, 0);
     let number = account.count_begins(clock::now());

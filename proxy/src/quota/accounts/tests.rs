@@ -309,6 +309,21 @@ async fn an_old_count_is_made_anew_while_it_is_used_and_forgotten_when_it_isnt()
 }
 
 #[tokio::test]
+async fn a_delete_is_credited_once_though_a_count_came_between() {
+    let office = Office::of(5, 5);
+    office.accounts.recount(acme(), STOCK).await.expect("it is there");
+    let credit = |since| {
+        office.accounts.commit(acme(), STOCK, Settlement { reserved: 0, credited: 2, since });
+        office.numbers(STOCK).0
+    };
+    let since = office.accounts.moment();
+    office.table.rows.store(3, Ordering::SeqCst);
+    office.accounts.recount(acme(), STOCK).await.expect("it is there");
+    assert_eq!(credit(since), 3, "the count knew it");
+    assert_eq!(credit(office.accounts.moment()), 1);
+}
+
+#[tokio::test]
 async fn asking_whether_it_fits_reserves_nothing() {
     let office = Office::of(5, 3);
     assert_eq!(office.accounts.validate(acme(), STOCK, 2).await, Ok(()));

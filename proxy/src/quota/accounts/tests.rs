@@ -143,6 +143,15 @@ impl Office {
         (usage.used, usage.reserved)
     }
 
+    /// What those have reserved who wait for others.
+    fn waiting(&self) -> u128 {
+        self.accounts.with((acme(), STOCK), |slot| slot.account.waiting())
+    }
+
+    fn listeners(&self) -> usize {
+        self.accounts.with((acme(), STOCK), |slot| slot.listeners)
+    }
+
     async fn stop(self) -> Arc<Table> {
         self.stopping.send_replace(true);
         self.keeping.await.expect("the bookkeeper ends");
@@ -155,10 +164,6 @@ async fn until(is_so: impl Fn() -> bool) {
     while !is_so() {
         tokio::task::yield_now().await;
     }
-}
-
-fn is_waiting(office: &Office) -> bool {
-    office.accounts.with((acme(), STOCK), |slot| slot.listeners > 0)
 }
 
 fn exceeded(result: Result<(), Refusal>) -> (u64, u64, u64) {
@@ -199,25 +204,29 @@ async fn who_deleted_beside_the_proxy_isnt_refused() {
     assert_eq!(office.reserve(1).await, Ok(()));
 }
 
+/// Books with 3 rows of 5, a transaction that holds the fourth, and one that holds the fifth and waits for a sixth.
+async fn one_waits_for_another() -> (Office, JoinHandle<Result<(), Refusal>>) {
+    let office = Office::of(5, 3);
+    office.reserve(1).await.expect("it fits");
+    office.reserve(1).await.expect("it fits");
+    let asked = office.reserving(1, 1);
+    until(|| office.waiting() == 1).await;
+    (office, asked)
+}
+
 #[tokio::test]
 async fn a_transaction_in_flight_is_waited_for_and_what_it_gives_back_is_granted() {
-    let office = Office::of(5, 4);
-    office.reserve(1).await.expect("it fits");
-    let asked = office.reserving(1, 0);
-    until(|| is_waiting(&office)).await;
+    let (office, asked) = one_waits_for_another().await;
     office.accounts.release(acme(), STOCK, 1);
     assert_eq!(asked.await.expect("no panic"), Ok(()));
-    assert_eq!(office.numbers(STOCK), (4, 1));
+    assert_eq!(office.numbers(STOCK), (3, 2));
 }
 
 #[tokio::test]
 async fn a_transaction_in_flight_that_commits_leaves_nothing() {
-    let office = Office::of(5, 4);
-    office.reserve(1).await.expect("it fits");
-    let asked = office.reserving(1, 0);
-    until(|| is_waiting(&office)).await;
+    let (office, asked) = one_waits_for_another().await;
     office.commit(1);
-    assert_eq!(exceeded(asked.await.expect("no panic")), (5, 0, 5));
+    assert_eq!(exceeded(asked.await.expect("no panic")), (5, 1, 5));
 }
 
 #[tokio::test]
@@ -233,7 +242,7 @@ async fn two_that_wait_for_each_other_dont_both_wait() {
     office.reserve(3).await.expect("it fits");
     office.reserve(2).await.expect("it fits");
     let first = office.reserving(2, 3);
-    until(|| office.accounts.with((acme(), STOCK), |slot| slot.account.waiting() == 3)).await;
+    until(|| office.waiting() == 3).await;
     let second = office.reserving(1, 2);
     // The first to wait goes on as soon as the other one is rolled back.
     let refused = second.await.expect("no panic");
@@ -252,23 +261,16 @@ async fn a_transaction_that_fills_the_limit_itself_is_refused_at_once() {
 
 #[tokio::test]
 async fn who_goes_away_while_waiting_leaves_nothing_behind() {
-    let office = Office::of(5, 4);
-    office.reserve(1).await.expect("it fits");
-    let asked = office.reserving(1, 0);
-    until(|| is_waiting(&office)).await;
+    let (office, asked) = one_waits_for_another().await;
     asked.abort();
     assert!(asked.await.expect_err("aborted").is_cancelled());
-    assert!(!is_waiting(&office));
-    office.accounts.release(acme(), STOCK, 1);
-    assert_eq!(office.numbers(STOCK), (4, 0));
+    assert_eq!((office.waiting(), office.listeners()), (0, 0));
+    assert_eq!(office.numbers(STOCK), (3, 2));
 }
 
 #[tokio::test]
 async fn a_higher_limit_is_heard_by_those_who_wait() {
-    let office = Office::of(5, 4);
-    office.reserve(1).await.expect("it fits");
-    let asked = office.reserving(1, 0);
-    until(|| is_waiting(&office)).await;
+    let (office, asked) = one_waits_for_another().await;
     office.accounts.define(definitions(Some(6)), |_| true);
     assert_eq!(asked.await.expect("no panic"), Ok(()));
 }

@@ -386,6 +386,8 @@ async fn a_batch_of_flows_that_failed_is_given_again_as_it_was() {
     let refused = office.accounts.recount(acme(), FLOW).await;
     assert!(matches!(refused, Err(Refusal::Undecided { .. })));
     settle(1);
+    let tries = office.table.batches.lock().len();
+    until(|| office.table.batches.lock().len() > tries + 1).await;
     office.table.fails.store(false, Ordering::SeqCst);
     // It is read twice, for the first to arrive is of the batch that failed.
     office.accounts.recount(acme(), FLOW).await.expect("it is back");

@@ -3,6 +3,8 @@
 //! Threads: one per core for clients and their server connections, and one for everything else (the door, control data,
 //! HTTP), so that an operator's request never waits behind a tenant's.
 
+mod quotas;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::admin::http::{self, Http};
+use crate::admin::quota::Quotas as QuotaRoutes;
 use crate::audit::Recorder;
 use crate::audit::recorder::{Trail, provenance};
 use crate::auth::{Directory, MockSecret};
@@ -28,10 +31,13 @@ use crate::metrics::CoreCounters;
 use crate::metrics::exporter::Exporter;
 use crate::pool::upstream::Upstream;
 use crate::pool::{Pools, PoolsShared};
+use crate::quota::Accounts;
 use crate::serve::accept::{self, CoreQueue, core_door};
 use crate::serve::core::{CoreContext, Shared};
 use crate::serve::live::Live;
 use crate::serve::registry::Order;
+
+use quotas::Quotas;
 
 /// How often sessions are looked through for keys that have expired.
 const EXPIRY_SWEEP: Duration = Duration::from_secs(1);
@@ -63,6 +69,7 @@ pub struct Running {
     cores: Vec<JoinHandle<()>>,
     control: Option<Runtime>,
     trail: Option<Trail>,
+    quotas: Quotas,
 }
 
 /// Starts a proxy, and returns when it accepts connections. Blocks until then.
@@ -81,10 +88,11 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let address = listener.local_addr()?;
     let data =
         control.block_on(async { Control::start(settings.control_target()?).await.map_err(anyhow::Error::from) });
-    let data = data.with_context(|| format!("the control data can't be loaded from {}", settings.address()))?;
+    let mut data = data.with_context(|| format!("the control data can't be loaded from {}", settings.address()))?;
     let trail = start_trail(&settings)?;
     let recorder = trail.as_ref().map_or_else(Recorder::off, Trail::recorder);
-    let (shared, pools) = shared(&settings, &data, recorder.clone())?;
+    let quotas = Quotas::start(control.handle(), &settings, &mut data)?;
+    let (shared, pools) = shared(&settings, &data, recorder.clone(), quotas.accounts.clone())?;
     let counters: Vec<Arc<CoreCounters>> = (0..core_count(&settings)).map(|_| Arc::default()).collect();
 
     let mut doors = Vec::with_capacity(counters.len());
@@ -105,12 +113,18 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let ready = watched.clone();
     let is_ready = Box::new(move || *ready.borrow() == Phase::Serving);
     let token = Arc::new(ArcSwap::from_pointee(settings.http.token.clone()));
-    let http = Http { token: token.clone(), exporter: Exporter::new(counters, pools, recorder), is_ready };
+    let exporter = Exporter::new(counters, pools, recorder, quotas.accounts.clone());
+    let routes = QuotaRoutes {
+        accounts: quotas.accounts.clone(),
+        snapshot: data.snapshot.clone(),
+        control: settings.control_target()?,
+    };
+    let http = Http { token: token.clone(), exporter, is_ready, quotas: routes };
     let http = control.block_on(serve_http(&settings.http.listen, http))?;
     control.spawn(watch_keys(data, shared.clone(), revocations, watched.clone()));
     control.spawn(until(watched, Phase::Stopping, accept::accept(listener, doors, settings.server.connections_max)));
     tracing::info!(%address, "accepting connections");
-    Ok(Running { address, http, shared, token, phase, cores, control: Some(control), trail })
+    Ok(Running { address, http, shared, token, phase, cores, control: Some(control), trail, quotas })
 }
 
 impl Running {
@@ -148,6 +162,7 @@ impl Running {
             trail.stop(LAST_SHIPPING);
         }
         if let Some(control) = self.control.take() {
+            control.block_on(self.quotas.stop());
             control.shutdown_timeout(Duration::from_millis(200));
         }
     }
@@ -191,11 +206,17 @@ fn start_trail(settings: &Settings) -> anyhow::Result<Option<Trail>> {
     Ok(Some(trail))
 }
 
-fn shared(settings: &Settings, data: &Control, recorder: Recorder) -> anyhow::Result<(Arc<Shared>, Arc<PoolsShared>)> {
+fn shared(
+    settings: &Settings,
+    data: &Control,
+    recorder: Recorder,
+    accounts: Arc<Accounts>,
+) -> anyhow::Result<(Arc<Shared>, Arc<PoolsShared>)> {
     let upstream = Arc::new(Upstream::new(settings.target().map_err(|mistake| anyhow::anyhow!("{mistake}"))?));
     let pools = PoolsShared::new(upstream.clone(), settings.pool.clone(), core_count(settings));
     let shared = Shared {
         snapshot: data.snapshot.clone(),
+        accounts,
         registry: Arc::default(),
         bodies: crate::backend::Bodies::default(),
         names: settings.context_names(),

@@ -18,7 +18,7 @@ const IO: [&str; 9] = [
     "axum::",
 ];
 /// Where that is allowed: whole rooms, or single files of a room that otherwise decides.
-const EDGES: [&str; 20] = [
+const EDGES: [&str; 24] = [
     "audit/recorder",
     "audit/segments",
     "audit/shipper",
@@ -31,6 +31,7 @@ const EDGES: [&str; 20] = [
     "admin/",
     "cli/",
     "app.rs",
+    "app/",
     "main.rs",
     "config/",
     "pool/upstream",
@@ -39,6 +40,9 @@ const EDGES: [&str; 20] = [
     "pool/lease",
     "pool/pools",
     "pool/reset",
+    "quota/bell",
+    "quota/decide",
+    "quota/bookkeeper",
 ];
 /// A word and the only file that may say it.
 const ONLY: [(&str, &str); 4] = [

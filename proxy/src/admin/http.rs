@@ -1,19 +1,20 @@
-//! HTTP for operators: health, metrics, and the door of the API that later issues fill.
+//! HTTP for operators: health, metrics, and the door of the API.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::json;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
+use super::quota::{self, Quotas};
+use super::reply::error;
 use crate::domain::Secret;
 use crate::metrics::exporter::Exporter;
 
@@ -30,11 +31,13 @@ pub struct Http {
     pub exporter: Exporter,
     /// Whether clients are let in.
     pub is_ready: Box<dyn Fn() -> bool + Send + Sync>,
+    /// The quotas.
+    pub quotas: Quotas,
 }
 
 /// Serves until the task is dropped.
 pub async fn serve(listener: TcpListener, http: Arc<Http>) -> std::io::Result<()> {
-    let api = Router::new().fallback(unknown_route).layer(middleware::from_fn_with_state(http.clone(), authorize));
+    let api = quota::routes().fallback(unknown_route).layer(middleware::from_fn_with_state(http.clone(), authorize));
     let routes = Router::new()
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
@@ -82,8 +85,4 @@ async fn authorize(State(http): State<Arc<Http>>, request: Request, next: Next) 
 
 async fn unknown_route() -> Response {
     error(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such route")
-}
-
-fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    (status, Json(json!({"error": code, "message": message}))).into_response()
 }

@@ -1,3 +1,5 @@
 //! What operators talk to.
 
 pub mod http;
+pub mod quota;
+mod reply;

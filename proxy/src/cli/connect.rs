@@ -48,6 +48,16 @@ pub(super) async fn control(settings: &Settings) -> Result<Client, Failure> {
     control::connect(&target).await.map_err(store)
 }
 
+/// Postgres as the role that sees every workspace's rows, to count them.
+pub(super) async fn counting(settings: &Settings) -> Result<Client, Failure> {
+    let target = settings.count_target().map_err(|mistake| Failure::usage(mistake.to_string()))?;
+    control::connect(&target).await.map_err(|error| {
+        let role = &settings.upstream.roles.system;
+        Failure::outside(format!("rows are counted as the role {role}: {error}"))
+            .hint(format!("does it authenticate? upstream.passwords.{role} is its password"))
+    })
+}
+
 /// Postgres as its administrator.
 pub(super) async fn administrator(settings: &Settings) -> Result<Client, Failure> {
     let url = settings.upstream.admin_url.expose();

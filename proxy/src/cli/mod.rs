@@ -22,6 +22,7 @@ pub mod key;
 pub mod logging;
 pub mod migrate;
 pub mod protect;
+pub mod quota;
 pub mod serve;
 pub mod workspace;
 
@@ -58,6 +59,8 @@ enum Command {
     Key(key::Args),
     /// Shows, exports and verifies the audit trail
     Audit(audit::Args),
+    /// Shows, sets and counts what workspaces may use
+    Quota(quota::Args),
 }
 
 /// Runs the program.
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Workspace(args) => workspace::run(args),
         Command::Key(args) => key::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Quota(args) => quota::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

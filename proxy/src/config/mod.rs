@@ -14,6 +14,7 @@ use crate::auth;
 use crate::control::{ControlTarget, RoleNames};
 use crate::pool;
 use crate::pool::upstream::{Address, Approved, Target};
+use crate::quota;
 use crate::tenant::ContextNames;
 use crate::tls::{Acceptor, Connector, Mode};
 
@@ -44,6 +45,8 @@ pub struct Settings {
     pub context: Context,
     /// The audit trail.
     pub audit: audit::Settings,
+    /// Quotas.
+    pub quota: quota::Settings,
     /// HTTP for operators.
     pub http: Http,
     /// Logs.
@@ -256,15 +259,33 @@ impl Settings {
     /// # Errors
     /// As [`Settings::connector`].
     pub fn control_target(&self) -> Result<ControlTarget, Mistake> {
+        self.target_as(&self.upstream.roles.control)
+    }
+
+    /// How the proxy counts what workspaces have: as the system role, which only reads here, sees every row or gets an
+    /// error, and waits for no lock for long.
+    ///
+    /// # Errors
+    /// As [`Settings::connector`].
+    pub fn count_target(&self) -> Result<ControlTarget, Mistake> {
+        let mut target = self.target_as(&self.upstream.roles.system)?;
+        target.config.options(format!(
+            "-c default_transaction_read_only=on -c row_security=off -c lock_timeout=2s -c statement_timeout={}",
+            self.quota.count_timeout_ms
+        ));
+        Ok(target)
+    }
+
+    /// How the proxy itself reaches the control database as one of its roles.
+    fn target_as(&self, role: &str) -> Result<ControlTarget, Mistake> {
         let mut config = tokio_postgres::Config::new();
         match self.address() {
             Address::Tcp { host, port } => config.host(host).port(port),
             Address::Unix { directory, port } => config.host_path(directory).port(port),
         };
-        let control = &self.upstream.roles.control;
-        config.user(control).dbname(self.control_database()).application_name("pgcordon");
+        config.user(role).dbname(self.control_database()).application_name("pgcordon");
         config.connect_timeout(Duration::from_millis(self.upstream.connect_timeout_ms));
-        if let Some(password) = self.upstream.passwords.get(control) {
+        if let Some(password) = self.upstream.passwords.get(role) {
             config.password(password.expose());
         }
         let connector = self.connector()?;
@@ -303,6 +324,13 @@ impl Settings {
             "must be 0, or 2 and more: one request may need two connections",
         );
         want(self.pool.wait_timeout_ms > 0, "pool.wait_timeout_ms", "must be more than 0");
+        want(
+            (1..=600_000).contains(&self.quota.count_timeout_ms),
+            "quota.count_timeout_ms",
+            "must be from 1 to 600000",
+        );
+        want(self.quota.wait_timeout_ms <= 60_000, "quota.wait_timeout_ms", "must be 60000 at most");
+        want(self.quota.recount_interval_ms >= 1000, "quota.recount_interval_ms", "must be 1000 or more");
         want(self.server.connections_max > 0, "server.connections_max", "must be more than 0");
         want(!self.upstream.databases.is_empty(), "upstream.databases", "must name at least one database");
         want(self.upstream.port > 0, "upstream.port", "must be from 1 to 65535");

@@ -4,6 +4,8 @@
 pub mod audit_read;
 pub mod audit_sink;
 mod audit_text;
+pub mod quota_store;
+pub mod quota_truth;
 pub mod schema;
 pub mod settings;
 pub mod snapshot;
@@ -20,6 +22,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::domain::clock;
+use quota_store::Recount;
 
 pub use settings::RoleNames;
 pub use snapshot::{Snapshot, Workspace};
@@ -32,6 +35,8 @@ const POLL: Duration = Duration::from_secs(5);
 /// For how many times as long as a load took no other one begins: every tenant may NOTIFY, and loading takes at most a
 /// tenth of the time. A change that comes after a quiet time is loaded at once.
 const REST: u32 = 9;
+/// Requests to count anew that nobody has taken yet, at most. One more is dropped: tenants can send them too.
+const RECOUNTS_MAX: usize = 64;
 /// How long to wait before the control database is tried again.
 const RECONNECT: Duration = Duration::from_millis(500);
 
@@ -52,6 +57,8 @@ pub struct Control {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Changes whenever `snapshot` was swapped. It carries the snapshot before.
     pub changed: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// Requests to count a workspace anew.
+    pub recounts: Option<mpsc::Receiver<Recount>>,
     task: JoinHandle<()>,
 }
 
@@ -61,11 +68,12 @@ impl Control {
     /// # Errors
     /// The first snapshot can't be loaded.
     pub async fn start(target: ControlTarget) -> Result<Self, StoreError> {
-        let mut connection = Connection::open(&target).await?;
+        let (asked, recounts) = mpsc::channel(RECOUNTS_MAX);
+        let mut connection = Connection::open(&target, asked.clone()).await?;
         let snapshot = Arc::new(ArcSwap::from_pointee(store::load(&mut connection.client, &target.roles).await?));
         let (sender, changed) = watch::channel(None);
-        let task = tokio::spawn(keep_current(target, connection, snapshot.clone(), sender));
-        Ok(Self { snapshot, changed, task })
+        let task = tokio::spawn(keep_current(target, connection, snapshot.clone(), sender, asked));
+        Ok(Self { snapshot, changed, recounts: Some(recounts), task })
     }
 }
 
@@ -82,20 +90,9 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(target: &ControlTarget) -> Result<Self, StoreError> {
+    async fn open(target: &ControlTarget, recounts: mpsc::Sender<Recount>) -> Result<Self, StoreError> {
         let (sender, notified) = mpsc::channel(1);
-        let client = match &target.tls {
-            Some(tls) => {
-                let (client, connection) = target.config.connect(MakeRustlsConnect::new((**tls).clone())).await?;
-                tokio::spawn(drive(connection, sender));
-                client
-            }
-            None => {
-                let (client, connection) = target.config.connect(NoTls).await?;
-                tokio::spawn(drive(connection, sender));
-                client
-            }
-        };
+        let client = connect_and(target, Heard { changed: sender, recounts }).await?;
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
         Ok(Self { client, notified })
     }
@@ -106,19 +103,48 @@ impl Connection {
 /// # Errors
 /// Postgres can't be reached or refuses.
 pub async fn connect(target: &ControlTarget) -> Result<Client, StoreError> {
-    Ok(Connection::open(target).await?.client)
+    open(target).await
 }
 
-/// Drives a connection to its end, and passes on that something was notified.
-async fn drive<S, T>(mut connection: tokio_postgres::Connection<S, T>, notified: mpsc::Sender<()>)
+/// Opens a connection that listens to nothing.
+async fn open(target: &ControlTarget) -> Result<Client, StoreError> {
+    let (changed, recounts) = (mpsc::channel(1).0, mpsc::channel(1).0);
+    connect_and(target, Heard { changed, recounts }).await
+}
+
+async fn connect_and(target: &ControlTarget, heard: Heard) -> Result<Client, StoreError> {
+    Ok(match &target.tls {
+        Some(tls) => {
+            let (client, connection) = target.config.connect(MakeRustlsConnect::new((**tls).clone())).await?;
+            tokio::spawn(drive(connection, heard));
+            client
+        }
+        None => {
+            let (client, connection) = target.config.connect(NoTls).await?;
+            tokio::spawn(drive(connection, heard));
+            client
+        }
+    })
+}
+
+/// Where notifications go.
+struct Heard {
+    changed: mpsc::Sender<()>,
+    recounts: mpsc::Sender<Recount>,
+}
+
+/// Drives a connection to its end, and passes on what was notified.
+async fn drive<S, T>(mut connection: tokio_postgres::Connection<S, T>, heard: Heard)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-        if matches!(message, AsyncMessage::Notification(_)) {
+        let AsyncMessage::Notification(notification) = message else { continue };
+        match Recount::parse(notification.payload()) {
+            Some(recount) => drop(heard.recounts.try_send(recount)),
             // One that is waiting to be heard says everything.
-            let _ = notified.try_send(());
+            None => drop(heard.changed.try_send(())),
         }
     }
 }
@@ -129,6 +155,7 @@ async fn keep_current(
     mut connection: Connection,
     snapshot: Arc<ArcSwap<Snapshot>>,
     sender: watch::Sender<Option<Arc<Snapshot>>>,
+    recounts: mpsc::Sender<Recount>,
 ) {
     let mut not_before = clock::now();
     loop {
@@ -151,16 +178,16 @@ async fn keep_current(
         }
         if lost {
             tracing::error!("the control connection is lost; the last snapshot holds until it is back");
-            connection = reconnect(&target).await;
+            connection = reconnect(&target, &recounts).await;
             tracing::info!("the control connection is back");
         }
     }
 }
 
-async fn reconnect(target: &ControlTarget) -> Connection {
+async fn reconnect(target: &ControlTarget, recounts: &mpsc::Sender<Recount>) -> Connection {
     loop {
         tokio::time::sleep(RECONNECT).await;
-        match Connection::open(target).await {
+        match Connection::open(target, recounts.clone()).await {
             Ok(connection) => return connection,
             Err(error) => tracing::debug!(%error, "the control database can't be reached"),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::auth::{Directory, KeyRecord};
 use crate::domain::WorkspaceId;
+use crate::quota::Definitions;
 use crate::tenant::SigningKey;
 
 /// A workspace.
@@ -18,23 +19,37 @@ pub struct Workspace {
     pub suspended: bool,
 }
 
-/// Keys, workspaces and the signing key at one moment.
+/// Keys, workspaces, the signing key and quotas at one moment.
 pub struct Snapshot {
     keys: HashMap<Box<str>, Arc<KeyRecord>, ahash::RandomState>,
     workspaces: Vec<Workspace>,
+    /// Where each stands in `workspaces`.
+    places: HashMap<WorkspaceId, usize, ahash::RandomState>,
     signing_key: SigningKey,
+    quotas: Arc<Definitions>,
 }
 
 impl Snapshot {
     /// A snapshot of what was loaded together.
-    pub fn new(keys: Vec<KeyRecord>, workspaces: Vec<Workspace>, signing_key: SigningKey) -> Self {
+    pub fn new(keys: Vec<KeyRecord>, workspaces: Vec<Workspace>, signing_key: SigningKey, quotas: Definitions) -> Self {
         let keys = keys.into_iter().map(|key| (key.key_id.as_str().into(), Arc::new(key))).collect();
-        Self { keys, workspaces, signing_key }
+        let places = workspaces.iter().enumerate().map(|(place, workspace)| (workspace.id, place)).collect();
+        Self { keys, workspaces, places, signing_key, quotas: Arc::new(quotas) }
     }
 
     /// The key that new seals are made with.
     pub const fn signing_key(&self) -> &SigningKey {
         &self.signing_key
+    }
+
+    /// Resources and limits.
+    pub const fn quotas(&self) -> &Arc<Definitions> {
+        &self.quotas
+    }
+
+    /// The workspace with this id.
+    pub fn workspace(&self, id: WorkspaceId) -> Option<&Workspace> {
+        self.workspaces.get(*self.places.get(&id)?)
     }
 
     /// All workspaces.

@@ -7,6 +7,7 @@ use tokio_postgres::{Client, IsolationLevel, Row};
 use uuid::Uuid;
 
 use super::audit_sink;
+use super::quota_store;
 use super::settings::RoleNames;
 use super::snapshot::{Snapshot, Workspace};
 use crate::audit::{self, Event, EventType};
@@ -27,7 +28,7 @@ pub enum StoreError {
     #[error("there is no signing key in cordon.signing_key: run `pgcordon migrate`")]
     NoSigningKey,
     /// A row can't be what it says.
-    #[error("cordon.api_key has a row that can't be read: {0}")]
+    #[error("the control data has a row that can't be read: {0}")]
     Unreadable(String),
     /// No such workspace.
     #[error("there is no workspace {0:?}")]
@@ -78,11 +79,12 @@ pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, St
         .query_opt("SELECT secret FROM cordon.signing_key WHERE retired_at IS NULL ORDER BY id DESC LIMIT 1", &[])
         .await
         .map_err(missing)?;
+    let quotas = quota_store::load(&snapshot).await?;
     snapshot.commit().await?;
     let keys = keys.iter().map(|row| key_record(row, roles)).collect::<Result<_, _>>()?;
     let workspaces = workspaces.iter().map(workspace).collect();
     let signing_key = SigningKey::new(signing.ok_or(StoreError::NoSigningKey)?.get("secret"));
-    Ok(Snapshot::new(keys, workspaces, signing_key))
+    Ok(Snapshot::new(keys, workspaces, signing_key, quotas))
 }
 
 pub(super) fn missing(error: tokio_postgres::Error) -> StoreError {
@@ -102,12 +104,14 @@ fn workspace(row: &Row) -> Workspace {
 
 fn key_record(row: &Row, roles: &RoleNames) -> Result<KeyRecord, StoreError> {
     let key_id: String = row.get("key_id");
-    let kind: KeyKind =
-        row.get::<_, &str>("kind").parse().map_err(|error| StoreError::Unreadable(format!("{key_id}: {error}")))?;
+    let kind: KeyKind = row
+        .get::<_, &str>("kind")
+        .parse()
+        .map_err(|error| StoreError::Unreadable(format!("the key {key_id}: {error}")))?;
     let workspace = row.get::<_, Option<Uuid>>("workspace_id").map(WorkspaceId::new);
     if (kind == KeyKind::Workspace) != workspace.is_some() {
         return Err(StoreError::Unreadable(format!(
-            "{key_id}: a workspace key has a workspace, and no other kind has"
+            "the key {key_id}: a workspace key has a workspace, and no other kind has"
         )));
     }
     let role = row.get::<_, Option<String>>("role").unwrap_or_else(|| roles.default_for(kind).to_owned());

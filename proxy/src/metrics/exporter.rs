@@ -9,18 +9,25 @@ use prometheus::{
 use super::counters::{CoreCounters, Totals};
 use crate::audit::{Recorder, Report};
 use crate::pool::PoolsShared;
+use crate::quota::Accounts;
 
 /// Everything that is exported.
 pub struct Exporter {
     cores: Vec<Arc<CoreCounters>>,
     pools: Arc<PoolsShared>,
     recorder: Recorder,
+    accounts: Arc<Accounts>,
 }
 
 impl Exporter {
-    /// An exporter of these cores and pools, and of the audit trail.
-    pub const fn new(cores: Vec<Arc<CoreCounters>>, pools: Arc<PoolsShared>, recorder: Recorder) -> Self {
-        Self { cores, pools, recorder }
+    /// An exporter of these cores and pools, of the audit trail and of quotas.
+    pub const fn new(
+        cores: Vec<Arc<CoreCounters>>,
+        pools: Arc<PoolsShared>,
+        recorder: Recorder,
+        accounts: Arc<Accounts>,
+    ) -> Self {
+        Self { cores, pools, recorder, accounts }
     }
 
     /// The exposition, in Prometheus' text format.
@@ -34,6 +41,7 @@ impl Exporter {
         if let Some(report) = self.recorder.report() {
             audit(&registry, &report)?;
         }
+        super::quota::families(&registry, &self.accounts)?;
         let mut out = Vec::new();
         TextEncoder::new().encode(&registry.gather(), &mut out)?;
         Ok(String::from_utf8_lossy(&out).into_owned())
@@ -129,6 +137,6 @@ fn audit(registry: &Registry, report: &Report) -> Result<(), prometheus::Error> 
     Ok(())
 }
 
-fn put(registry: &Registry, family: impl Collector + 'static) -> Result<(), prometheus::Error> {
+pub(super) fn put(registry: &Registry, family: impl Collector + 'static) -> Result<(), prometheus::Error> {
     registry.register(Box::new(family))
 }

@@ -2,5 +2,6 @@
 
 pub mod counters;
 pub mod exporter;
+mod quota;
 
 pub use counters::CoreCounters;

@@ -15,6 +15,7 @@ use crate::domain::clock;
 use crate::metrics::CoreCounters;
 use crate::pool::Pools;
 use crate::pool::upstream::Upstream;
+use crate::quota::Accounts;
 use crate::session::{self, Lanes};
 use crate::sql::Analysis;
 use crate::tenant::ContextNames;
@@ -28,6 +29,8 @@ use super::registry::Registry;
 pub struct Shared {
     /// Keys, workspaces and signing keys, as last loaded.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What workspaces use, and how much they may.
+    pub accounts: Arc<Accounts>,
     /// Who is connected.
     pub registry: Arc<Registry>,
     /// The bodies of prepared statements.

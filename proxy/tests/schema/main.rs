@@ -5,6 +5,7 @@
 mod checked;
 mod hardened;
 mod migrated;
+#[allow(dead_code, reason = "other test binaries use it too")]
 mod scratch;
 mod sealed;
 mod walls;

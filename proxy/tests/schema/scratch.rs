@@ -113,6 +113,15 @@ impl Database {
         protect::protect(&mut self.admin().await, &roles, &names, table, options).await.unwrap().statements
     }
 
+    /// Where its server listens.
+    pub(crate) fn sockets(&self) -> &Path {
+        self.scratch.directory.path()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) async fn admin(&self) -> Client {
         self.connect("postgres").await
     }

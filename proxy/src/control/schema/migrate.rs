@@ -12,12 +12,13 @@ use crate::control::RoleNames;
 use crate::tenant::ContextNames;
 
 /// The migrations, in order.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql")),
     ("V3__audit", include_str!("../../../../migrations/0003_audit.sql")),
+    ("V4__quota", include_str!("../../../../migrations/0004_quota.sql")),
 ];
 /// The version of the newest.
-const NEWEST: i64 = 3;
+const NEWEST: i64 = 4;
 /// Where refinery keeps what it has done.
 const HISTORY: &str = "cordon.schema_history";
 /// The key of the advisory lock under which one migration at a time runs: "cordon" in ASCII.

@@ -74,6 +74,8 @@ pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError
          GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.workspace, cordon.api_key TO {control};
          GRANT SELECT ON cordon.signing_key, cordon.audit_stream, cordon.audit_event TO {control};
          GRANT EXECUTE ON FUNCTION cordon.audit_lock(text), cordon.audit_append(text, jsonb, boolean) TO {control};
+         GRANT SELECT ON cordon.resource, cordon.meter TO {control};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.quota, cordon.flow TO {control};
          GRANT CREATE, USAGE ON SCHEMA public TO {owner}, {system};
          DO $do$ BEGIN
              EXECUTE pg_catalog.format('GRANT CREATE, TEMPORARY ON DATABASE %I TO {owner}, {system}', pg_catalog.current_database());

@@ -15,7 +15,7 @@ use crate::metrics::CoreCounters;
 use crate::pool::Pools;
 use crate::pool::upstream::Upstream;
 use crate::session::{self, Lanes};
-use crate::sql::Analysis;
+use crate::sql::{Analysis, Watched};
 use crate::tenant::ContextNames;
 use crate::tls::Acceptor;
 
@@ -66,12 +66,14 @@ pub struct CoreContext {
 impl CoreContext {
     /// A core with these server connections.
     pub fn new(shared: Arc<Shared>, pools: Pools, counters: Arc<CoreCounters>) -> Rc<Self> {
+        let names = &shared.names;
+        let analysis = Analysis::watching(Watched::context([&*names.workspace, &*names.seal]));
         Rc::new(Self {
             shared,
             pools,
             scratch: RefCell::default(),
             lanes: RefCell::default(),
-            analysis: RefCell::default(),
+            analysis: RefCell::new(analysis),
             greetings: RefCell::default(),
             counters,
         })

@@ -4,20 +4,27 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::facts::Facts;
+use super::guard_hit::Watched;
 use super::{parse, prefilter};
 
-/// How many bytes of text are remembered before all is forgotten.
+/// How many bytes of texts and facts are remembered before all is forgotten.
 const REMEMBERED_BYTES_MAX: usize = 4 << 20;
 
 /// One core's memory of what it has parsed.
 #[derive(Default)]
 pub struct Analysis {
+    watched: Watched,
     known: HashMap<Box<[u8]>, Option<Arc<Facts>>, ahash::RandomState>,
     bytes: usize,
 }
 
 impl Analysis {
-    /// What the text may leave behind; `None` when there is nothing.
+    /// One that watches for these settings of the context.
+    pub fn watching(watched: Watched) -> Self {
+        Self { watched, ..Self::default() }
+    }
+
+    /// What the text does and may leave behind; `None` when that is trivial ([`Facts::is_trivial`]).
     pub fn facts(&mut self, text: &[u8]) -> Option<Arc<Facts>> {
         if !prefilter::may_have_facts(text) {
             return None;
@@ -25,13 +32,14 @@ impl Analysis {
         if let Some(known) = self.known.get(text) {
             return known.clone();
         }
-        let facts = parse::facts(text);
-        let facts = (!facts.is_empty()).then(|| Arc::new(facts));
-        if self.bytes + text.len() > REMEMBERED_BYTES_MAX {
+        let facts = parse::facts(text, &self.watched);
+        let facts = (!facts.is_trivial()).then(|| Arc::new(facts));
+        let weight = text.len() + facts.as_ref().map_or(0, |facts| facts.weight());
+        if self.bytes + weight > REMEMBERED_BYTES_MAX {
             self.known.clear();
             self.bytes = 0;
         }
-        self.bytes += text.len();
+        self.bytes += weight;
         self.known.insert(text.into(), facts.clone());
         facts
     }

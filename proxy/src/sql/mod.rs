@@ -5,6 +5,8 @@
 pub mod analysis;
 pub mod facts;
 pub mod guard_hit;
+mod lexer;
+pub mod measure;
 pub mod parse;
 pub mod prefilter;
 pub mod statement;

@@ -12,12 +12,15 @@ use tree::node::Node as Inner;
 
 use super::facts::Facts;
 use super::guard_hit::Watched;
-use super::prefilter;
+use super::statement::{RowBound, Write};
+use super::{measure, prefilter};
 use walk::Walk;
 
 /// Reads a text's facts off its parse tree. A text that can't be understood may do everything.
 pub fn facts(text: &[u8], watched: &Watched) -> Facts {
-    let Some(parsed) = parsed(text) else { return not_understood(text) };
+    let measured = std::str::from_utf8(text).ok().and_then(measure::measure);
+    let parsed = measured.and_then(|measured| Some((pg_query::parse(&measured.text).ok()?, measured.rows_left_out)));
+    let Some((parsed, rows_left_out)) = parsed else { return not_understood(text) };
     let statements = parsed.protobuf.stmts.iter().filter_map(|raw| raw.stmt.as_ref()?.node.as_ref());
     let statements: Vec<&Inner> = statements.collect();
     let mut facts = Facts::default();
@@ -28,6 +31,12 @@ pub fn facts(text: &[u8], watched: &Watched) -> Facts {
         let statement = walk.finish();
         facts.statements.push(statement);
     }
+    // The statement's own write is the last one of it.
+    if let Some(Write { rows: RowBound::AtMost(rows), .. }) =
+        facts.statements.first_mut().and_then(|first| first.writes.last_mut())
+    {
+        *rows += rows_left_out;
+    }
     for statement in &statements {
         session::of_statement(statement, statements.len() == 1, &mut facts);
     }
@@ -37,10 +46,6 @@ pub fn facts(text: &[u8], watched: &Watched) -> Facts {
     }
     settings.told(text, &mut facts);
     facts
-}
-
-fn parsed(text: &[u8]) -> Option<pg_query::ParseResult> {
-    pg_query::parse(std::str::from_utf8(text).ok()?).ok()
 }
 
 /// Without any of the words that leaving something behind needs, a text that isn't understood leaves nothing.

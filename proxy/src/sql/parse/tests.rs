@@ -308,3 +308,35 @@ fn ordinary_statements_are_no_attempts() {
         assert_eq!(hits(text), [""; 0], "{text}");
     }
 }
+
+#[test]
+fn the_rows_of_a_long_insert_are_counted() {
+    let text = format!("insert into t (a, b) values {}(1, 'x') on conflict do nothing", "(1, 'x'), ".repeat(100_000));
+    assert_eq!(writes(&text), ["insert t 100001 upsert"]);
+}
+
+#[test]
+fn texts_that_would_cost_too_much_are_not_understood_and_harm_nobody() {
+    let repeated =
+        |open: &str, close: &str, times: usize| format!("select {}1{}", open.repeat(times), close.repeat(times));
+    for text in [
+        repeated("(", ")", 100_000),
+        repeated("", "+1", 100_000),
+        repeated("(select ", ")", 500_000),
+        repeated("", " union select 1", 100_000),
+        format!("select '{}'", "x".repeat(10 << 20)),
+    ] {
+        // As small a stack as a core's thread has.
+        let thread = std::thread::Builder::new().stack_size(2 << 20);
+        let told = thread.spawn(move || facts(text.as_bytes())).expect("a thread").join().expect("no overflow");
+        assert_eq!(told, Facts::hidden());
+    }
+    for times in 1..50 {
+        // Up to the very limit the parser has stack enough.
+        for (open, close) in [("not ", ""), ("(select ", ")"), ("@ ", ""), ("", "::x"), ("", " is null"), ("", "+1")] {
+            let text = repeated(open, close, times * 20);
+            let thread = std::thread::Builder::new().stack_size(2 << 20);
+            thread.spawn(move || facts(text.as_bytes())).expect("a thread").join().expect("no overflow");
+        }
+    }
+}

@@ -3,15 +3,21 @@
 //! clearing of connections. It doesn't know who sends a text, nor what is done about it.
 
 pub mod analysis;
+pub mod catalog;
+pub mod effects;
 pub mod facts;
 pub mod guard_hit;
 mod lexer;
 pub mod measure;
+pub mod normalize;
 pub mod parse;
 pub mod prefilter;
 pub mod statement;
 
 pub use analysis::Analysis;
+pub use catalog::{Catalog, CatalogFunction, CatalogRelation, Known};
+pub use effects::{Effects, Reader, Table};
 pub use facts::{Deallocates, Facts, PinReason};
 pub use guard_hit::{GuardHit, Watched};
+pub use normalize::normalize;
 pub use statement::{FunctionName, Relation, RowBound, Statement, StatementKind, Write, WriteVerb};

@@ -13,7 +13,7 @@ use tree::node::Node as Inner;
 use super::facts::Facts;
 use super::guard_hit::Watched;
 use super::statement::{RowBound, Write};
-use super::{measure, prefilter};
+use super::{measure, normalize, prefilter};
 use walk::Walk;
 
 /// Reads a text's facts off its parse tree. A text that can't be understood may do everything.
@@ -45,12 +45,14 @@ pub fn facts(text: &[u8], watched: &Watched) -> Facts {
         session::of_words(text, &mut facts);
     }
     settings.told(text, &mut facts);
+    facts.normalized = normalize(text);
     facts
 }
 
 /// Without any of the words that leaving something behind needs, a text that isn't understood leaves nothing.
 fn not_understood(text: &[u8]) -> Facts {
-    if prefilter::may_leave_state(text) { Facts::unknown() } else { Facts::hidden() }
+    let facts = if prefilter::may_leave_state(text) { Facts::unknown() } else { Facts::hidden() };
+    Facts { normalized: normalize(text), ..facts }
 }
 
 /// The strings of a qualified name; anything else in it is left out.

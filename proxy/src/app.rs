@@ -151,6 +151,7 @@ fn shared(settings: &Settings, data: &Control) -> anyhow::Result<(Arc<Shared>, A
     let pools = PoolsShared::new(upstream.clone(), settings.pool.clone(), core_count(settings));
     let shared = Shared {
         snapshot: data.snapshot.clone(),
+        catalogs: data.catalogs.clone(),
         registry: Arc::default(),
         bodies: crate::backend::Bodies::default(),
         names: settings.context_names(),

@@ -270,6 +270,7 @@ impl Settings {
             config,
             tls: connector.map(|connector| connector.config()),
             roles: self.upstream.roles.clone(),
+            databases: self.upstream.databases.clone(),
         })
     }
 

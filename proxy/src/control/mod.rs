@@ -1,6 +1,8 @@
 //! Control data: workspaces, keys and signing keys. They live in Postgres, in schema `cordon`; the proxy decides by a
-//! snapshot, which is loaded anew when Postgres tells that something changed, and every few seconds in any case.
+//! snapshot, which is loaded anew when Postgres tells that something changed, and every few seconds in any case. The
+//! catalogs of the databases are kept the same way.
 
+pub mod catalog;
 pub mod schema;
 pub mod settings;
 pub mod snapshot;
@@ -18,6 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::domain::clock;
 
+pub use catalog::Catalogs;
 pub use settings::RoleNames;
 pub use snapshot::{Snapshot, Workspace};
 pub use store::StoreError;
@@ -41,6 +44,8 @@ pub struct ControlTarget {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Names of the upstream roles.
     pub roles: RoleNames,
+    /// The databases whose catalogs are kept.
+    pub databases: Vec<String>,
 }
 
 /// Control data that keeps itself current.
@@ -49,7 +54,9 @@ pub struct Control {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Changes whenever `snapshot` was swapped. It carries the snapshot before.
     pub changed: watch::Receiver<Option<Arc<Snapshot>>>,
-    task: JoinHandle<()>,
+    /// What is known of the databases' catalogs.
+    pub catalogs: Arc<ArcSwap<Catalogs>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Control {
@@ -58,17 +65,23 @@ impl Control {
     /// # Errors
     /// The first snapshot can't be loaded.
     pub async fn start(target: ControlTarget) -> Result<Self, StoreError> {
-        let mut connection = Connection::open(&target).await?;
+        let mut connection = Connection::open(&target, CHANNEL).await?;
         let snapshot = Arc::new(ArcSwap::from_pointee(store::load(&mut connection.client, &target.roles).await?));
         let (sender, changed) = watch::channel(None);
-        let task = tokio::spawn(keep_current(target, connection, snapshot.clone(), sender));
-        Ok(Self { snapshot, changed, task })
+        let catalogs = Arc::<ArcSwap<Catalogs>>::default();
+        let mut tasks = Vec::with_capacity(target.databases.len() + 1);
+        for database in &target.databases {
+            let keeper = catalog::Keeper::start(target.clone(), database.clone(), catalogs.clone()).await;
+            tasks.push(tokio::spawn(keeper.keep()));
+        }
+        tasks.push(tokio::spawn(keep_current(target, connection, snapshot.clone(), sender)));
+        Ok(Self { snapshot, changed, catalogs, tasks })
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -79,7 +92,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(target: &ControlTarget) -> Result<Self, StoreError> {
+    async fn open(target: &ControlTarget, channel: &str) -> Result<Self, StoreError> {
         let (sender, notified) = mpsc::channel(1);
         let client = match &target.tls {
             Some(tls) => {
@@ -93,7 +106,7 @@ impl Connection {
                 client
             }
         };
-        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        client.batch_execute(&format!("LISTEN {channel}")).await?;
         Ok(Self { client, notified })
     }
 }
@@ -103,7 +116,7 @@ impl Connection {
 /// # Errors
 /// Postgres can't be reached or refuses.
 pub async fn connect(target: &ControlTarget) -> Result<Client, StoreError> {
-    Ok(Connection::open(target).await?.client)
+    Ok(Connection::open(target, CHANNEL).await?.client)
 }
 
 /// Drives a connection to its end, and passes on that something was notified.
@@ -157,7 +170,7 @@ async fn keep_current(
 async fn reconnect(target: &ControlTarget) -> Connection {
     loop {
         tokio::time::sleep(RECONNECT).await;
-        match Connection::open(target).await {
+        match Connection::open(target, CHANNEL).await {
             Ok(connection) => return connection,
             Err(error) => tracing::debug!(%error, "the control database can't be reached"),
         }

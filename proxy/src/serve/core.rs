@@ -9,7 +9,7 @@ use rand::Rng;
 
 use crate::auth::{self, MockSecret};
 use crate::backend::Bodies;
-use crate::control::Snapshot;
+use crate::control::{Catalogs, Snapshot};
 use crate::domain::clock;
 use crate::metrics::CoreCounters;
 use crate::pool::Pools;
@@ -27,6 +27,8 @@ use super::registry::Registry;
 pub struct Shared {
     /// Keys, workspaces and signing keys, as last loaded.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What is known of the databases' catalogs.
+    pub catalogs: Arc<ArcSwap<Catalogs>>,
     /// Who is connected.
     pub registry: Arc<Registry>,
     /// The bodies of prepared statements.

@@ -8,6 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::statement::{FunctionName, Relation, Statement};
 
+/// A relation in a catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Table {
+    /// The schema.
+    pub schema: Box<str>,
+    /// The name.
+    pub name: Box<str>,
+}
+
 type Map<V> = HashMap<Box<str>, V, ahash::RandomState>;
 type Set = HashSet<Box<str>, ahash::RandomState>;
 
@@ -42,6 +51,10 @@ pub struct CatalogRelation {
     /// UPDATE, DELETE or TRUNCATE may do more than that there: triggers, rules, cascades to tables that have them; or it
     /// is a view.
     pub hides_changes: bool,
+    /// What else is read with it: its partitions and children, and what its policies read.
+    pub reads_too: Vec<Table>,
+    /// What else may be changed with it: its partitions and children, and what cascades reach.
+    pub changes_too: Vec<Table>,
     /// Resources that a row inserted here, or in a partition of it, may count in.
     pub counts: Vec<i32>,
     /// Resources that an UPDATE may make more rows count in.

@@ -2,7 +2,7 @@
 //! happen has been proven. The proof holds for what the session's own text does at once: triggers and constraints that are
 //! deferred run inside COMMIT, and count where their table is written.
 
-use super::catalog::{Catalog, Known};
+use super::catalog::{Catalog, CatalogRelation, Known, Table};
 use super::facts::Facts;
 use super::statement::{Relation, RowBound, Statement, StatementKind, Write, WriteVerb};
 
@@ -47,15 +47,6 @@ pub struct Effects {
     pub ends_transaction: bool,
     /// The relations it may read or write, each once; `None` where it may be any.
     pub tables: Option<Vec<Table>>,
-}
-
-/// A relation in the catalog.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Table {
-    /// The schema.
-    pub schema: Box<str>,
-    /// The name.
-    pub name: Box<str>,
 }
 
 impl Effects {
@@ -172,6 +163,7 @@ impl Effects {
                 effects.adds_hidden = true;
                 effects.tables = None;
             }
+            relation.changes_too.iter().for_each(|table| effects.table(table));
             if inserts {
                 relation.counts.iter().for_each(|resource| effects.adds_to(*resource, write.rows));
             }
@@ -179,6 +171,12 @@ impl Effects {
                 relation.counts_changed.iter().for_each(|resource| effects.adds_to(*resource, RowBound::Unknown));
             }
         });
+    }
+
+    fn table(&mut self, table: &Table) {
+        if let Some(tables) = self.tables.as_mut().filter(|tables| !tables.contains(table)) {
+            tables.push(table.clone());
+        }
     }
 
     fn adds_to(&mut self, resource: i32, rows: RowBound) {
@@ -194,20 +192,12 @@ impl Effects {
     }
 
     /// Takes note of all relations that a name may stand for. Of one that isn't in the catalog nothing is known.
-    fn resolve(
-        &mut self,
-        name: &Relation,
-        catalog: &Catalog,
-        mut each: impl FnMut(&mut Self, &super::catalog::CatalogRelation),
-    ) {
+    fn resolve(&mut self, name: &Relation, catalog: &Catalog, mut each: impl FnMut(&mut Self, &CatalogRelation)) {
         let mut found = false;
         for (schema, relation) in catalog.candidates(name) {
             found = true;
-            if let Some(tables) = &mut self.tables
-                && !tables.iter().any(|known| *known.schema == *schema && known.name == name.name)
-            {
-                tables.push(Table { schema: schema.into(), name: name.name.clone() });
-            }
+            self.table(&Table { schema: schema.into(), name: name.name.clone() });
+            relation.reads_too.iter().for_each(|table| self.table(table));
             each(self, relation);
         }
         if !found {

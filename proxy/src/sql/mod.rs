@@ -15,8 +15,8 @@ pub mod prefilter;
 pub mod statement;
 
 pub use analysis::Analysis;
-pub use catalog::{Catalog, CatalogFunction, CatalogRelation, Known};
-pub use effects::{Effects, Reader, Table};
+pub use catalog::{Catalog, CatalogFunction, CatalogRelation, Known, Table};
+pub use effects::{Effects, Reader};
 pub use facts::{Deallocates, Facts, PinReason};
 pub use guard_hit::{GuardHit, Watched};
 pub use normalize::normalize;

@@ -96,7 +96,11 @@ impl Effects {
                 self.ends_transaction = true;
                 return;
             }
-            StatementKind::PrepareTransaction | StatementKind::Call | StatementKind::Do | StatementKind::Other => {
+            StatementKind::PrepareTransaction
+            | StatementKind::Call
+            | StatementKind::Do
+            | StatementKind::Other
+            | StatementKind::Unknown => {
                 self.ends_transaction = true;
             }
             // Nothing runs before it is executed, and what that does isn't visible there.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::guard_hit::GuardHit;
-use super::statement::Statement;
+use super::statement::{Statement, StatementKind};
 
 /// What is known of a query string from its text. Nothing of it is certain: each statement may fail.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,11 @@ impl Facts {
     /// The facts of a text that wasn't understood, but has no word without which nothing is left behind in a session.
     pub fn hidden() -> Self {
         Self { statements: vec![Statement::unknown()], ..Self::default() }
+    }
+
+    /// Whether the text was understood. Where it wasn't, Postgres mostly won't understand it either.
+    pub fn is_understood(&self) -> bool {
+        self.statements.iter().all(|statement| statement.kind != StatementKind::Unknown)
     }
 
     /// Whether any statement may do what isn't visible in the text.

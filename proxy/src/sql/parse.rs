@@ -3,6 +3,7 @@
 //! behind and what looks like an attempt on the walls.
 
 mod attempts;
+mod bodies;
 mod session;
 mod statements;
 mod walk;
@@ -12,6 +13,7 @@ use tree::node::Node as Inner;
 
 use super::facts::Facts;
 use super::guard_hit::Watched;
+use super::measure::Measured;
 use super::statement::{RowBound, Write};
 use super::{measure, normalize, prefilter};
 use walk::Walk;
@@ -19,15 +21,16 @@ use walk::Walk;
 /// Reads a text's facts off its parse tree. A text that can't be understood may do everything.
 pub fn facts(text: &[u8], watched: &Watched) -> Facts {
     let measured = std::str::from_utf8(text).ok().and_then(measure::measure);
-    let parsed = measured.and_then(|measured| Some((pg_query::parse(&measured.text).ok()?, measured.rows_left_out)));
-    let Some((parsed, rows_left_out)) = parsed else { return not_understood(text) };
-    let statements = parsed.protobuf.stmts.iter().filter_map(|raw| raw.stmt.as_ref()?.node.as_ref());
-    let statements: Vec<&Inner> = statements.collect();
+    let Some(Measured { text: whole, rows_left_out }) = measured else { return not_understood(text) };
+    let Ok(parsed) = pg_query::parse(&whole) else { return not_understood(text) };
+    let raw =
+        parsed.protobuf.stmts.iter().filter_map(|raw| Some((raw.stmt.as_ref()?.node.as_ref()?, own_text(raw, &whole))));
+    let (statements, texts): (Vec<&Inner>, Vec<&str>) = raw.unzip();
     let mut facts = Facts::default();
     let mut settings = session::Settings::default();
-    for statement in &statements {
+    for (statement, text) in statements.iter().zip(texts) {
         let mut walk = Walk::new(watched, &mut facts.guard, &mut settings);
-        statements::walk(statement, &mut walk);
+        statements::walk(statement, text, &mut walk);
         let statement = walk.finish();
         facts.statements.push(statement);
     }
@@ -47,6 +50,15 @@ pub fn facts(text: &[u8], watched: &Watched) -> Facts {
     settings.told(text, &mut facts);
     facts.normalized = normalize(text);
     facts
+}
+
+/// What of a text is one statement's.
+fn own_text<'a>(raw: &tree::RawStmt, text: &'a str) -> &'a str {
+    let start = usize::try_from(raw.stmt_location).unwrap_or(0);
+    // 0 stands for the rest.
+    let end =
+        usize::try_from(raw.stmt_len).ok().filter(|length| *length > 0).map_or(text.len(), |length| start + length);
+    text.get(start..end).unwrap_or(text)
 }
 
 /// Without any of the words that leaving something behind needs, a text that isn't understood leaves nothing.

@@ -10,7 +10,7 @@ const QUIET_BEGINNINGS: [&[u8]; 7] = [b"select", b"values", b"table", b"with", b
 const QUIET_ALONE: [&[u8]; 4] = [b"commit", b"end", b"rollback", b"abort"];
 /// Words without which a statement with a quiet beginning has no fact, besides those that name a function or type whose
 /// argument is a name.
-const ALARMS: [&str; 15] = [
+const ALARMS: [&str; 17] = [
     "set",
     "reset",
     "temp",
@@ -27,8 +27,11 @@ const ALARMS: [&str; 15] = [
     "update",
     "delete",
     "into",
+    "merge",
+    "cordon",
 ];
-const MORE_ALARMS: [&str; 2] = ["merge", "cordon"];
+/// All alarm words.
+const LISTS: [&[&str]; 3] = [&ALARMS, &NAME_TYPES, &NAME_FUNCTIONS];
 
 /// Whether the text may have a fact, so that it must be parsed.
 pub fn may_have_facts(text: &[u8]) -> bool {
@@ -117,31 +120,27 @@ fn is_alarm(word: &[u8], next: Option<&u8>) -> bool {
     if word.len() == 1 {
         return word.eq_ignore_ascii_case(b"u") && next == Some(&b'&');
     }
-    if LENGTHS[usize::from(word[0].to_ascii_lowercase())] & (1 << word.len().min(31)) == 0 {
-        return false;
+    if LENGTHS[usize::from(word[0].to_ascii_lowercase())] & (1 << word.len().min(31)) != 0 {
+        if LISTS.iter().any(|list| list.iter().any(|alarm| word.eq_ignore_ascii_case(alarm.as_bytes()))) {
+            return true;
+        }
     }
-    let lists: [&[&str]; 4] = [&ALARMS, &MORE_ALARMS, &NAME_TYPES, &NAME_FUNCTIONS];
-    lists.iter().any(|list| list.iter().any(|alarm| word.eq_ignore_ascii_case(alarm.as_bytes())))
-        || is_temporary_schema(word)
-        || is_session_lock(word)
+    is_temporary_schema(word) || is_session_lock(word)
 }
 
 /// For each first letter, a bit for each length that an alarm word with it has.
 static LENGTHS: [u32; 256] = {
     let mut lengths = [0; 256];
-    let lists: [&[&str]; 4] = [&ALARMS, &MORE_ALARMS, &NAME_TYPES, &NAME_FUNCTIONS];
     let mut list = 0;
-    while list < lists.len() {
+    while list < LISTS.len() {
         let mut word = 0;
-        while word < lists[list].len() {
-            let letters = lists[list][word].as_bytes();
+        while word < LISTS[list].len() {
+            let letters = LISTS[list][word].as_bytes();
             lengths[letters[0] as usize] |= 1 << if letters.len() < 31 { letters.len() } else { 31 };
             word += 1;
         }
         list += 1;
     }
-    // pg_temp, pg_temp_3, pg_advisory_lock, pg_try_advisory_lock_shared, …
-    lengths[b'p' as usize] |= !0x7f;
     lengths
 };
 
@@ -190,7 +189,7 @@ pub fn is_temporary_schema(word: &[u8]) -> bool {
 /// The functions that take an advisory lock for the session, and not only for the transaction.
 pub fn is_session_lock(word: &[u8]) -> bool {
     let has = |part: &[u8]| word.windows(part.len()).any(|each| each.eq_ignore_ascii_case(part));
-    has(b"advisory_lock") && !has(b"xact")
+    word.len() >= b"advisory_lock".len() && has(b"advisory_lock") && !has(b"xact")
 }
 
 /// Whether the word at `start` stands behind a name or a closing parenthesis, as the SET of an UPDATE does. A statement

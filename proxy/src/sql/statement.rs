@@ -78,6 +78,8 @@ pub enum StatementKind {
     Cursor,
     /// All else.
     Other,
+    /// Not a statement, but a text that wasn't understood: it may be any number of them, and Postgres may refuse it.
+    Unknown,
 }
 
 /// A table, view or the like, as the text names it: quoted names as they are, others in lower case.
@@ -154,7 +156,7 @@ impl Statement {
 
     /// A statement that wasn't understood.
     pub(super) fn unknown() -> Self {
-        Self { hidden: true, ..Self::new(StatementKind::Other) }
+        Self { hidden: true, ..Self::new(StatementKind::Unknown) }
     }
 
     /// Whether its own CommandComplete tells all that a session needs to know of it.

@@ -74,7 +74,7 @@ impl<'t> Attempts<'t> {
     }
 
     /// A setting that is set, reset or planted.
-    fn setting(&mut self, setting: &str) {
+    pub(super) fn setting(&mut self, setting: &str) {
         if self.watched.is_context(setting) {
             self.hit(GuardHit::TouchesContext(setting.to_ascii_lowercase().into()));
         }

@@ -2,14 +2,14 @@
 
 use super::super::guard_hit::GuardHit;
 use super::super::statement::{RowBound, StatementKind, WriteVerb};
-use super::constant;
 use super::tree::{
     CopyStmt, DefElem, ExplainStmt, Node, SelectStmt, TransactionStmt, TransactionStmtKind, node::Node as Inner,
 };
 use super::walk::Walk;
+use super::{constant, strings};
 
-/// Goes through one statement.
-pub(super) fn walk(statement: &Inner, walk: &mut Walk<'_>) {
+/// Goes through one statement, of which `text` is its own.
+pub(super) fn walk(statement: &Inner, text: &str, walk: &mut Walk<'_>) {
     walk.statement.kind = kind(statement);
     match statement {
         Inner::SelectStmt(select) => walk.select(select),
@@ -57,12 +57,12 @@ pub(super) fn walk(statement: &Inner, walk: &mut Walk<'_>) {
         | Inner::UnlistenStmt(_)
         | Inner::NotifyStmt(_)
         | Inner::ClosePortalStmt(_) => {}
-        _ => of_definition(statement, walk),
+        _ => of_definition(statement, text, walk),
     }
 }
 
 /// What concerns objects and rights. None of it is looked into as a whole.
-fn of_definition(statement: &Inner, walk: &mut Walk<'_>) {
+fn of_definition(statement: &Inner, text: &str, walk: &mut Walk<'_>) {
     walk.statement.hidden = true;
     let mut alters = |command| walk.attempts.hit(GuardHit::AltersRole(command));
     match statement {
@@ -89,7 +89,10 @@ fn of_definition(statement: &Inner, walk: &mut Walk<'_>) {
         }
         Inner::RenameStmt(rename) => walk.attempts.object(rename.rename_type, ["ALTER ROLE", "ALTER DATABASE"]),
         Inner::AlterOwnerStmt(alter) => walk.attempts.object(alter.object_type, ["ALTER ROLE", "ALTER DATABASE"]),
-        Inner::CreateFunctionStmt(create) => of_settings(&create.options, walk),
+        Inner::CreateFunctionStmt(create) => {
+            of_settings(&create.options, walk);
+            of_bodies(&create.options, walk);
+        }
         Inner::AlterFunctionStmt(alter) => of_settings(&alter.actions, walk),
         Inner::CreateTableAsStmt(create) => {
             if let Some(relation) = create.into.as_ref().and_then(|into| into.rel.as_ref()) {
@@ -103,7 +106,24 @@ fn of_definition(statement: &Inner, walk: &mut Walk<'_>) {
             }
             walk.maybe(&view.query);
         }
+        Inner::DoStmt(body) => of_bodies(&body.args, walk),
         _ => {}
+    }
+    // What is taken apart above has its names from there.
+    if !matches!(statement, Inner::CreateTableAsStmt(_) | Inner::ViewStmt(_)) {
+        let calls = matches!(
+            statement,
+            Inner::CreateStmt(_)
+                | Inner::AlterTableStmt(_)
+                | Inner::CreatePolicyStmt(_)
+                | Inner::AlterPolicyStmt(_)
+                | Inner::CreateFunctionStmt(_)
+                | Inner::CreateTrigStmt(_)
+                | Inner::RuleStmt(_)
+                | Inner::IndexStmt(_)
+                | Inner::DoStmt(_)
+        );
+        walk.attempts.definition(text, calls);
     }
 }
 
@@ -114,6 +134,19 @@ fn of_settings(options: &[Node], walk: &mut Walk<'_>) {
             && let Some(Inner::VariableSetStmt(set)) = option.arg.as_ref().and_then(|arg| arg.node.as_ref())
         {
             walk.attempts.set(set);
+        }
+    }
+}
+
+/// The bodies of a function or of DO: strings of the option AS.
+fn of_bodies(options: &[Node], walk: &mut Walk<'_>) {
+    for option in options {
+        let Some(Inner::DefElem(option)) = &option.node else { continue };
+        let body = option.arg.as_ref().and_then(|arg| arg.node.as_ref()).filter(|_| option.defname == "as");
+        match body {
+            Some(Inner::String(body)) => walk.attempts.body(&body.sval),
+            Some(Inner::List(list)) => strings(&list.items).for_each(|body| walk.attempts.body(body)),
+            _ => {}
         }
     }
 }
@@ -136,7 +169,7 @@ fn of_explain(explain: &ExplainStmt, walk: &mut Walk<'_>) {
     // CREATE TABLE AS and EXECUTE.
     let nested = explain.query.as_ref().and_then(|query| query.node.as_ref());
     if let Some(nested @ (Inner::CreateTableAsStmt(_) | Inner::ExecuteStmt(_) | Inner::DeclareCursorStmt(_))) = nested {
-        self::walk(nested, walk);
+        self::walk(nested, "", walk);
         walk.statement.kind = StatementKind::Explain;
     }
     if !explain.options.iter().any(is_analyze) {

@@ -281,6 +281,17 @@ fn visible_attempts_are_seen_in_every_spelling() {
         ("alter database x owner to y", "ALTER DATABASE"),
         ("drop owned by x", "DROP OWNED"),
         ("prepare transaction 'x'", "prepares_transaction"),
+        ("drop table cordon.workspace", "names_schema cordon.workspace"),
+        ("grant usage on schema cordon to x", "names_schema cordon"),
+        ("drop schema if exists cordon cascade", "names_schema cordon"),
+        ("create policy p on t using (id = cordon.mine())", "names_schema cordon.mine"),
+        ("alter function U&\"\\0063ordon\".\"workspace_id\"() reset all", "names_schema cordon.workspace_id"),
+        ("do $$ begin perform set_config('App.workspace_id', 'x', false); end $$", "touches_context app.workspace_id"),
+        ("do 'begin set local app.workspace_seal = 1; end'", "touches_context app.workspace_seal"),
+        ("do $$ begin execute 'set role ' || x; end $$", "changes_role"),
+        ("do $$ begin if true then set session authorization x; end if; end $$", "changes_role"),
+        ("do $$ begin execute $x$ select * from cordon.signing_key $x$; end $$", "names_schema cordon.signing_key"),
+        ("create function f() returns void language plpgsql as $$ begin alter user x superuser; end $$", "ALTER ROLE"),
     ] {
         assert_eq!(hits(text).join(", "), expected, "{text}");
     }
@@ -304,6 +315,12 @@ fn ordinary_statements_are_no_attempts() {
         "select nextval('accordon.x'), nextval('cordon_seq'), 'cordons.x'::regclass, 'public.cordon'::regclass",
         "alter table role rename to user_role",
         "update t set app = 1",
+        "create policy p on t using (workspace_id = (select cordon.workspace_id()))",
+        "create view v as select cordon.id from fence cordon",
+        "create table cordon (id int)",
+        "do $$ begin update member set role = 'x'; insert into log values ('set role y'); reset role; set local role none; end $$",
+        "do $$ declare cordon record; begin for cordon in select 1 loop raise notice '%', cordon; end loop; end $$",
+        "create user mapping for x server y",
     ] {
         assert_eq!(hits(text), [""; 0], "{text}");
     }

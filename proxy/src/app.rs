@@ -217,6 +217,7 @@ fn shared(
     let shared = Shared {
         snapshot: data.snapshot.clone(),
         accounts,
+        catalogs: data.catalogs.clone(),
         registry: Arc::default(),
         bodies: crate::backend::Bodies::default(),
         names: settings.context_names(),

@@ -296,6 +296,7 @@ impl Settings {
             config,
             tls: connector.map(|connector| connector.config()),
             roles: self.upstream.roles.clone(),
+            databases: self.upstream.databases.clone(),
         })
     }
 

@@ -1,9 +1,11 @@
 //! Control data: workspaces, keys and signing keys. They live in Postgres, in schema `cordon`; the proxy decides by a
-//! snapshot, which is loaded anew when Postgres tells that something changed, and every few seconds in any case.
+//! snapshot, which is loaded anew when Postgres tells that something changed, and every few seconds in any case. The
+//! catalogs of the databases are kept the same way.
 
 pub mod audit_read;
 pub mod audit_sink;
 mod audit_text;
+pub mod catalog;
 pub mod quota_store;
 pub mod quota_truth;
 pub mod schema;
@@ -24,6 +26,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::domain::clock;
 use quota_store::Recount;
 
+pub use catalog::Catalogs;
 pub use settings::RoleNames;
 pub use snapshot::{Snapshot, Workspace};
 pub use store::StoreError;
@@ -49,6 +52,8 @@ pub struct ControlTarget {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Names of the upstream roles.
     pub roles: RoleNames,
+    /// The databases whose catalogs are kept.
+    pub databases: Vec<String>,
 }
 
 /// Control data that keeps itself current.
@@ -59,7 +64,9 @@ pub struct Control {
     pub changed: watch::Receiver<Option<Arc<Snapshot>>>,
     /// Requests to count a workspace anew.
     pub recounts: Option<mpsc::Receiver<Recount>>,
-    task: JoinHandle<()>,
+    /// What is known of the databases' catalogs.
+    pub catalogs: Arc<ArcSwap<Catalogs>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Control {
@@ -69,17 +76,23 @@ impl Control {
     /// The first snapshot can't be loaded.
     pub async fn start(target: ControlTarget) -> Result<Self, StoreError> {
         let (asked, recounts) = mpsc::channel(RECOUNTS_MAX);
-        let mut connection = Connection::open(&target, asked.clone()).await?;
+        let mut connection = Connection::open(&target, CHANNEL, asked.clone()).await?;
         let snapshot = Arc::new(ArcSwap::from_pointee(store::load(&mut connection.client, &target.roles).await?));
         let (sender, changed) = watch::channel(None);
-        let task = tokio::spawn(keep_current(target, connection, snapshot.clone(), sender, asked));
-        Ok(Self { snapshot, changed, recounts: Some(recounts), task })
+        let catalogs = Arc::<ArcSwap<Catalogs>>::default();
+        let mut tasks = Vec::with_capacity(target.databases.len() + 1);
+        for database in &target.databases {
+            let keeper = catalog::Keeper::start(target.clone(), database.clone(), catalogs.clone()).await;
+            tasks.push(tokio::spawn(keeper.keep()));
+        }
+        tasks.push(tokio::spawn(keep_current(target, connection, snapshot.clone(), sender, asked)));
+        Ok(Self { snapshot, changed, recounts: Some(recounts), catalogs, tasks })
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -90,10 +103,10 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(target: &ControlTarget, recounts: mpsc::Sender<Recount>) -> Result<Self, StoreError> {
+    async fn open(target: &ControlTarget, channel: &str, recounts: mpsc::Sender<Recount>) -> Result<Self, StoreError> {
         let (sender, notified) = mpsc::channel(1);
         let client = connect_and(target, Heard { changed: sender, recounts }).await?;
-        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        client.batch_execute(&format!("LISTEN {channel}")).await?;
         Ok(Self { client, notified })
     }
 }
@@ -108,8 +121,12 @@ pub async fn connect(target: &ControlTarget) -> Result<Client, StoreError> {
 
 /// Opens a connection that listens to nothing.
 async fn open(target: &ControlTarget) -> Result<Client, StoreError> {
-    let (changed, recounts) = (mpsc::channel(1).0, mpsc::channel(1).0);
-    connect_and(target, Heard { changed, recounts }).await
+    connect_and(target, Heard { changed: mpsc::channel(1).0, recounts: unheard() }).await
+}
+
+/// Where requests to count go that nobody answers.
+fn unheard() -> mpsc::Sender<Recount> {
+    mpsc::channel(1).0
 }
 
 async fn connect_and(target: &ControlTarget, heard: Heard) -> Result<Client, StoreError> {
@@ -187,7 +204,7 @@ async fn keep_current(
 async fn reconnect(target: &ControlTarget, recounts: &mpsc::Sender<Recount>) -> Connection {
     loop {
         tokio::time::sleep(RECONNECT).await;
-        match Connection::open(target, recounts.clone()).await {
+        match Connection::open(target, CHANNEL, recounts.clone()).await {
             Ok(connection) => return connection,
             Err(error) => tracing::debug!(%error, "the control database can't be reached"),
         }

@@ -10,14 +10,14 @@ use rand::Rng;
 use crate::audit::{self, Recorder};
 use crate::auth::MockSecret;
 use crate::backend::Bodies;
-use crate::control::Snapshot;
+use crate::control::{Catalogs, Snapshot};
 use crate::domain::clock;
 use crate::metrics::CoreCounters;
 use crate::pool::Pools;
 use crate::pool::upstream::Upstream;
 use crate::quota::Accounts;
 use crate::session::{self, Lanes};
-use crate::sql::Analysis;
+use crate::sql::{Analysis, Watched};
 use crate::tenant::ContextNames;
 
 use super::greeting::Greetings;
@@ -31,6 +31,8 @@ pub struct Shared {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// What workspaces use, and how much they may.
     pub accounts: Arc<Accounts>,
+    /// What is known of the databases' catalogs.
+    pub catalogs: Arc<ArcSwap<Catalogs>>,
     /// Who is connected.
     pub registry: Arc<Registry>,
     /// The bodies of prepared statements.
@@ -72,12 +74,14 @@ pub struct CoreContext {
 impl CoreContext {
     /// A core with these server connections.
     pub fn new(shared: Arc<Shared>, pools: Pools, counters: Arc<CoreCounters>) -> Rc<Self> {
+        let names = &shared.names;
+        let analysis = Analysis::watching(Watched::context([&*names.workspace, &*names.seal]));
         Rc::new(Self {
             shared,
             pools,
             scratch: RefCell::default(),
             lanes: RefCell::default(),
-            analysis: RefCell::default(),
+            analysis: RefCell::new(analysis),
             greetings: RefCell::default(),
             counters,
         })

@@ -1,8 +1,16 @@
-//! What one query string may leave behind.
+//! What one query string does and may leave behind, as far as its text tells.
 
-/// The state that a query string may leave in its session. Nothing of it is certain: the statement may fail.
+use std::sync::Arc;
+
+use super::guard_hit::GuardHit;
+use super::statement::{Statement, StatementKind};
+
+/// What is known of a query string from its text. Nothing of it is certain: each statement may fail.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// Its statements in order. Each brings exactly one CommandComplete. A text that wasn't understood is one statement
+    /// that hides everything; a text without a statement (EmptyQueryResponse) has none.
+    pub statements: Vec<Statement>,
     /// Settings that may have another value afterwards, in lower case.
     pub touches: Vec<Box<str>>,
     /// RESET ALL or DISCARD ALL is in it: every setting goes back, the sealed context included.
@@ -13,17 +21,61 @@ pub struct Facts {
     pub deallocates: Option<Deallocates>,
     /// It may leave something that can't be carried to another server connection.
     pub pins: Option<PinReason>,
+    /// What in it looks like an attempt on the walls, for good errors and for evidence.
+    pub guard: Vec<GuardHit>,
+    /// The text with every literal taken out; `None` where that can't be done surely.
+    pub normalized: Option<Arc<str>>,
 }
 
 impl Facts {
-    /// Whether there is nothing to remember.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+    /// Whether there is nothing to remember: at most one statement, which reads or stands for the transaction as its own
+    /// CommandComplete tells, and leaves nothing behind.
+    pub fn is_trivial(&self) -> bool {
+        let harmless = match self.statements.as_slice() {
+            [] => true,
+            [one] => one.is_trivial(),
+            _ => false,
+        };
+        harmless && self.guard.is_empty() && self.leaves_nothing()
     }
 
-    /// The facts of a text that couldn't be understood: it may do everything, so its client stays where it is.
+    /// Whether it leaves nothing behind in its session.
+    pub fn leaves_nothing(&self) -> bool {
+        let Self { statements: _, touches, resets_all, discards_all, deallocates, pins, guard: _, normalized: _ } =
+            self;
+        touches.is_empty() && !*resets_all && !*discards_all && deallocates.is_none() && pins.is_none()
+    }
+
+    /// The facts of a text that wasn't understood and may leave state behind: it may do everything, so its client stays
+    /// where it is.
     pub fn unknown() -> Self {
-        Self { pins: Some(PinReason::NotUnderstood), ..Self::default() }
+        Self { pins: Some(PinReason::NotUnderstood), ..Self::hidden() }
+    }
+
+    /// The facts of a text that wasn't understood, but has no word without which nothing is left behind in a session.
+    pub fn hidden() -> Self {
+        Self { statements: vec![Statement::unknown()], ..Self::default() }
+    }
+
+    /// Whether the text was understood. Where it wasn't, Postgres mostly won't understand it either.
+    pub fn is_understood(&self) -> bool {
+        self.statements.iter().all(|statement| statement.kind != StatementKind::Unknown)
+    }
+
+    /// Whether any statement may do what isn't visible in the text.
+    pub fn hides(&self) -> bool {
+        self.statements.iter().any(|statement| statement.hidden)
+    }
+
+    /// About how many bytes of memory these facts take.
+    pub(super) fn weight(&self) -> usize {
+        let statements: usize = self.statements.iter().map(Statement::weight).sum();
+        let touches = self.touches.len() * 48;
+        size_of::<Self>()
+            + statements
+            + touches
+            + self.guard.len() * 64
+            + self.normalized.as_ref().map_or(0, |n| n.len())
     }
 }
 

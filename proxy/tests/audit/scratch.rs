@@ -123,7 +123,7 @@ impl Database {
     pub(crate) fn target(&self) -> ControlTarget {
         let mut config = tokio_postgres::Config::new();
         config.host_path(self.scratch.directory.path()).user("pgcordon_control").dbname(&self.name);
-        ControlTarget { config, tls: None, roles: RoleNames::default() }
+        ControlTarget { config, tls: None, roles: RoleNames::default(), databases: Vec::new() }
     }
 
     /// A trail that is shipped to this database.

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod checked;
+mod effective;
 mod hardened;
+mod kept;
 mod migrated;
 #[allow(dead_code, reason = "other test binaries use it too")]
 mod scratch;

@@ -43,6 +43,7 @@ async fn tenants_reach_nothing_of_the_schema_but_the_function() {
             "create or replace function cordon.workspace_id() returns uuid language sql as 'select null::uuid'",
             "alter function cordon.workspace_id() reset search_path",
             "select cordon.hand_over()",
+            "select cordon.catalog_changed()",
             "set role cordon",
             "set role pgcordon_control",
         ] {

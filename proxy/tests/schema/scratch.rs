@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use pgcordon::control::RoleNames;
 use pgcordon::control::schema::protect::{self, Options};
 use pgcordon::control::schema::{harden, migrate};
+use pgcordon::control::{ControlTarget, RoleNames};
 use pgcordon::domain::WorkspaceId;
 use pgcordon::tenant::ContextNames;
 use pgcordon::tenant::seal::{Seal, SigningKey};
@@ -126,10 +126,21 @@ impl Database {
         self.connect("postgres").await
     }
 
-    /// A connection as a role, without a workspace.
-    pub(crate) async fn connect(&self, role: &str) -> Client {
+    /// How the proxy would reach its control data here, and the catalogs of this database and of one that isn't there.
+    pub(crate) fn control_target(&self) -> ControlTarget {
+        let (config, databases) = (self.config("pgcordon_control"), vec![self.name.clone(), "nowhere".to_owned()]);
+        ControlTarget { config, tls: None, roles: RoleNames::default(), databases }
+    }
+
+    fn config(&self, role: &str) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
         config.host_path(self.scratch.directory.path()).user(role).dbname(&self.name);
+        config
+    }
+
+    /// A connection as a role, without a workspace.
+    pub(crate) async fn connect(&self, role: &str) -> Client {
+        let config = self.config(role);
         let (client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
         client

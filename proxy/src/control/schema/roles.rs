@@ -89,5 +89,9 @@ pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError
     client
         .batch_execute(&hand_over)
         .await
-        .map_err(SchemaError::at("the event trigger that hands new objects to the owner"))
+        .map_err(SchemaError::at("the event trigger that hands new objects to the owner"))?;
+    client
+        .batch_execute(include_str!("catalog_changed.sql"))
+        .await
+        .map_err(SchemaError::at("the event triggers that tell of changes to the catalog"))
 }

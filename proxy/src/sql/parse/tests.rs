@@ -1,0 +1,359 @@
+use super::*;
+use crate::sql::{Deallocates, GuardHit, PinReason, RowBound, StatementKind};
+
+fn facts(text: &[u8]) -> Facts {
+    super::facts(text, &Watched::default())
+}
+
+fn touched(text: &str) -> Vec<String> {
+    facts(text.as_bytes()).touches.iter().map(|name| name.to_string()).collect()
+}
+
+#[test]
+fn every_way_to_set_a_setting_names_it() {
+    assert_eq!(touched("SET Work_Mem = '1MB'"), ["work_mem"]);
+    assert_eq!(touched("set local x.y to 1"), ["x.y"]);
+    assert_eq!(touched("reset search_path"), ["search_path"]);
+    assert_eq!(touched("set time zone 'UTC'"), ["timezone"]);
+    assert_eq!(touched("set names 'latin1'"), ["client_encoding"]);
+    assert_eq!(touched("select set_config('a.b', $1, false)"), ["a.b"]);
+    assert_eq!(touched("with x as (select pg_catalog.set_config('a.b', 'c', true)) select * from x"), ["a.b"]);
+    assert_eq!(touched("begin; set a.b = 1; set a.c = 2; commit"), ["a.b", "a.c"]);
+    assert!(touched("set transaction isolation level serializable").is_empty());
+}
+
+#[test]
+fn what_cannot_be_carried_pins() {
+    for (text, reason) in [
+        ("prepare a as select 1", PinReason::Prepare),
+        ("listen a", PinReason::Listen),
+        ("create temp table a()", PinReason::Temporary),
+        ("select 1 into temporary a", PinReason::Temporary),
+        ("declare c cursor with hold for select 1", PinReason::HeldCursor),
+        ("select pg_try_advisory_lock_shared(1)", PinReason::AdvisoryLock),
+        ("set role none", PinReason::Role),
+        ("set session authorization default", PinReason::Role),
+        ("select set_config(n, 'x', false) from t", PinReason::HiddenSetting),
+        ("select set_config('role', 'x', false)", PinReason::Role),
+        ("load 'plpgsql'", PinReason::Load),
+        ("set set set", PinReason::NotUnderstood),
+    ] {
+        assert_eq!(facts(text.as_bytes()).pins, Some(reason), "{text}");
+    }
+}
+
+#[test]
+fn the_harmless_leave_nothing() {
+    for text in [
+        "/* c */ update a set b = 1",
+        "select pg_advisory_xact_lock(1)",
+        "select pg_advisory_unlock_all()",
+        "declare c cursor for select 1",
+        "discard plans",
+        "unlisten *",
+    ] {
+        assert!(facts(text.as_bytes()).leaves_nothing(), "{text}");
+    }
+}
+
+#[test]
+fn the_resets_are_told_apart() {
+    assert!(facts(b"reset all").resets_all && !facts(b"reset all").discards_all);
+    assert!(facts(b"discard all").discards_all);
+    assert_eq!(facts(b"deallocate all").deallocates, Some(Deallocates::All));
+    assert_eq!(facts(b"deallocate prepare s1").deallocates, Some(Deallocates::One("s1".into())));
+}
+
+fn one(text: &str) -> crate::sql::Statement {
+    let mut facts = facts(text.as_bytes());
+    assert_eq!(facts.statements.len(), 1, "{text}");
+    facts.statements.remove(0)
+}
+
+fn kinds(text: &str) -> Vec<StatementKind> {
+    facts(text.as_bytes()).statements.into_iter().map(|statement| statement.kind).collect()
+}
+
+/// `verb relation rows`, with an `upsert` where it is one.
+fn writes(text: &str) -> Vec<String> {
+    let writes = facts(text.as_bytes()).statements.into_iter().flat_map(|statement| statement.writes);
+    let told = writes.map(|write| {
+        let rows = match write.rows {
+            RowBound::AtMost(rows) => rows.to_string(),
+            RowBound::Unknown => "?".to_owned(),
+        };
+        format!("{} {} {rows}{}", write.verb.as_str(), write.relation, if write.upsert { " upsert" } else { "" })
+    });
+    told.collect()
+}
+
+fn hits(text: &str) -> Vec<String> {
+    let told = |hit: &GuardHit| match hit {
+        GuardHit::TouchesContext(name) | GuardHit::NamesSchema(name) => format!("{} {name}", hit.as_str()),
+        GuardHit::AltersRole(command) => (*command).to_owned(),
+        _ => hit.as_str().to_owned(),
+    };
+    facts(text.as_bytes()).guard.iter().map(told).collect()
+}
+
+#[test]
+fn every_statement_of_a_string_is_told_in_order() {
+    use StatementKind as Kind;
+    assert_eq!(
+        kinds("begin; savepoint A; insert into t values (1); rollback to a; release a;; commit and chain; select 1"),
+        [
+            Kind::Begin,
+            Kind::Savepoint("a".into()),
+            Kind::Insert,
+            Kind::RollbackTo("a".into()),
+            Kind::Release("a".into()),
+            Kind::Commit { chain: true },
+            Kind::Select
+        ]
+    );
+    for (text, kind) in [
+        ("start transaction", Kind::Begin),
+        ("end", Kind::Commit { chain: false }),
+        ("abort and chain", Kind::Rollback { chain: true }),
+        ("prepare transaction 'x'", Kind::PrepareTransaction),
+        ("commit prepared 'x'", Kind::Other),
+        ("values (1)", Kind::Select),
+        ("table t", Kind::Select),
+        ("with x as (insert into t values (1) returning 1) select 1", Kind::Select),
+        ("select 1 into t", Kind::Ddl),
+        ("create table t as select 1", Kind::Ddl),
+        ("copy t from stdin", Kind::CopyIn),
+        ("copy (select 1) to stdout", Kind::CopyOut),
+        ("merge into t using s on true when matched then delete", Kind::Merge),
+        ("call p()", Kind::Call),
+        ("do 'begin end'", Kind::Do),
+        ("truncate t", Kind::Truncate),
+        ("set a.b = 1", Kind::Session),
+        ("show all", Kind::Session),
+        ("explain select 1", Kind::Explain),
+        ("prepare p as select 1", Kind::Prepare("p".into())),
+        ("execute p", Kind::Execute("p".into())),
+        ("fetch c", Kind::Cursor),
+        ("lock table t", Kind::Other),
+        ("grant select on t to x", Kind::Ddl),
+    ] {
+        assert_eq!(kinds(text), [kind], "{text}");
+    }
+    assert!(kinds("").is_empty() && kinds(" ; ; ").is_empty());
+}
+
+#[test]
+fn writes_are_seen_wherever_they_stand() {
+    for (text, expected) in [
+        ("insert into T values (1), (2)", "insert t 2"),
+        ("insert into s.\"T\" default values", "insert s.T 1"),
+        (
+            "insert into t values (now(), gen_random_uuid(), lower($1), (select generate_series(1, 9) limit 1))",
+            "insert t 1",
+        ),
+        ("insert into t values (generate_series(1, 9))", "insert t ?"),
+        ("insert into t values (mine())", "insert t ?"),
+        ("insert into t select $1, $2 where not exists (select from t)", "insert t 1"),
+        ("insert into t select unnest($1)", "insert t ?"),
+        ("insert into t select 1 group by grouping sets ((), ())", "insert t ?"),
+        ("insert into t select 1 union all select 2", "insert t ?"),
+        ("insert into t select * from s", "insert t ?"),
+        ("insert into t select * from s limit 3", "insert t 3"),
+        ("insert into t select * from s order by 1 fetch first 3 rows with ties", "insert t ?"),
+        ("insert into t values (1) on conflict do nothing", "insert t 1 upsert"),
+        ("insert into t values (1) on conflict (id) do update set a = 1", "insert t 1 upsert"),
+        ("update t set a = 1 from s", "update t 0"),
+        ("delete from t using s", "delete t 0"),
+        ("merge into t using s on true when not matched then insert values (1)", "merge t ?"),
+        ("copy t (a) from stdin", "copy t ?"),
+        ("truncate t", "truncate t 0"),
+        ("with x as (insert into t values (1) returning *) select * from x", "insert t 1"),
+        ("with x as (delete from t returning *) insert into u select * from x", "delete t 0, insert u ?"),
+        ("explain analyze insert into t values (1)", "insert t 1"),
+        ("explain (analyze off) insert into t values (1)", ""),
+        ("explain insert into t values (1)", ""),
+        ("prepare p as insert into t values (1)", "insert t ?"),
+        ("copy (insert into t values (1) returning 1) to stdout", "insert t 1"),
+        ("insert into t values (1); insert into u values (1)", "insert t 1, insert u 1"),
+    ] {
+        assert_eq!(writes(text).join(", "), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_read_and_called_is_told_and_the_names_of_a_with_are_none() {
+    let told = one("with recursive a as (select * from x union select * from a), b as (select f() from s.y) \
+                    select g(z.k), z.h from a join b on true, lateral (select pg_catalog.lower('a')) l, z where exists (select from w) for update");
+    let reads: Vec<String> = told.reads.iter().map(ToString::to_string).collect();
+    assert_eq!(reads, ["x", "s.y", "z", "w"]);
+    let functions: Vec<&str> = told.functions.iter().map(|function| &*function.name).collect();
+    assert_eq!(functions, ["f", "g", "lower"]);
+    assert_eq!(told.attributes, ["k".into(), "h".into()]);
+    assert!(told.locks_rows && !told.hidden);
+    // Without RECURSIVE the name inside is the table's.
+    assert_eq!(one("with t as (select * from t) select * from t").reads.len(), 1);
+    assert_eq!(one("with t as (select 1) insert into t select * from t").reads, []);
+    assert_eq!(one("with t as (select 1) select * from s.t").reads.len(), 1);
+}
+
+#[test]
+fn what_hides_its_doing_says_so() {
+    for text in [
+        "execute p",
+        "call p()",
+        "do 'begin end'",
+        "fetch c",
+        "create table t ()",
+        "set constraints all immediate",
+        "select * into t from s",
+        "explain analyze execute p",
+        "copy t from program 'x'",
+        "commit prepared 'x'",
+    ] {
+        assert!(one(text).hidden, "{text}");
+    }
+    for text in [
+        "select a.b[1:2].c, array[1, 2], row(1, 2), case when a then b else c end, coalesce(a, b), greatest(a, b), \
+         x::int, x collate \"C\", not a or b is null and c is true, count(*) filter (where a) over (partition by b order by c using <), \
+         xmlelement(name a, xmlattributes(b)), current_user, interval '1 day', $1, grouping(a) \
+         from t tablesample system (1), rows from (generate_series(1, 2), unnest($1)) as x(a, b), unnest($2) with ordinality, \
+         xmltable('/a' passing b columns c int path 'd') group by grouping sets ((a), rollup(b)) having true window w as () limit 1 offset 2",
+        "update t set (a, b) = (select 1, 2), c[1] = default where current of c returning *",
+        "insert into t (a, b) overriding system value values (default, 1) on conflict (lower(a) collate \"C\") where b do update set a = excluded.a where true returning a",
+        "merge into t using s on t.a = s.a when matched and true then update set a = 1 when not matched then insert (a) values (1)",
+    ] {
+        assert!(!one(text).hidden, "{text}");
+    }
+}
+
+#[test]
+fn visible_attempts_are_seen_in_every_spelling() {
+    for (text, expected) in [
+        ("set app.workspace_id = 'x'", "touches_context app.workspace_id"),
+        ("SET LOCAL \"App\".\"WORKSPACE_seal\" TO 'x'", "touches_context app.workspace_seal"),
+        ("reset app.workspace_id", "touches_context app.workspace_id"),
+        ("set app.workspace_id from current", "touches_context app.workspace_id"),
+        ("set U&\"\\0061pp\".workspace_id = 'x'", "touches_context app.workspace_id"),
+        ("select set_config('app.Workspace_id', 'x', true)", "touches_context app.workspace_id"),
+        ("select pg_catalog.set_config('app.' || 'workspace_id'::text, 'x', true)", "touches_context app.workspace_id"),
+        (
+            "select 1 from t where set_config(E'\\x61pp.workspace_id', 'x', true) is null",
+            "touches_context app.workspace_id",
+        ),
+        (
+            "select set_config(new_value => 'x', is_local => true, setting_name => 'app.workspace_id')",
+            "touches_context app.workspace_id",
+        ),
+        ("alter role current_user set app.workspace_id = 'x'", "ALTER ROLE, touches_context app.workspace_id"),
+        ("alter database d reset app.workspace_id", "ALTER DATABASE, touches_context app.workspace_id"),
+        (
+            "create function f() returns int language sql set app.workspace_id = 'x' as 'select 1'",
+            "touches_context app.workspace_id",
+        ),
+        ("select * from cordon.signing_key", "names_schema cordon.signing_key"),
+        ("select * from CORDON.signing_key", "names_schema cordon.signing_key"),
+        ("select * from U&\"\\0063ordon\".signing_key", "names_schema cordon.signing_key"),
+        ("select cordon.signing_key.secret from x", "names_schema cordon.signing_key"),
+        ("select cordon.signing_key.* from x", "names_schema cordon.signing_key"),
+        ("insert into cordon.workspace values (1)", "names_schema cordon.workspace"),
+        ("select cordon.deny('x')", "names_schema cordon.deny"),
+        ("select 'cordon.signing_key'::regclass", "names_schema cordon.signing_key"),
+        ("select cast('\"cordon\".x' as pg_catalog.regclass)", "names_schema \"cordon\".x"),
+        ("select to_regclass('cor' || 'don.x')", "names_schema cordon.x"),
+        ("select 'cordon'::regnamespace", "names_schema cordon"),
+        (
+            "select query_to_xml('select * from cordon.signing_key', true, true, '')",
+            "names_schema select * from cordon.signing_key",
+        ),
+        ("select schema_to_xml('cordon', true, true, '')", "names_schema cordon"),
+        ("set search_path = public, cordon", "names_schema cordon"),
+        ("select set_config('search_path', 'public, \"cordon\"', false)", "names_schema cordon"),
+        ("select x::cordon.t", "names_schema cordon.t"),
+        ("set role x", "changes_role"),
+        ("SET SESSION ROLE 'x'", "changes_role"),
+        ("set session authorization x", "changes_role"),
+        ("set \"Role\" = 'x'", "changes_role"),
+        ("select set_config('role', $1, false)", "changes_role"),
+        ("alter user x password 'y'", "ALTER ROLE"),
+        ("create group x", "CREATE ROLE"),
+        ("grant x to y", "GRANT ROLE"),
+        ("alter role x rename to y", "ALTER ROLE"),
+        ("alter database x owner to y", "ALTER DATABASE"),
+        ("drop owned by x", "DROP OWNED"),
+        ("prepare transaction 'x'", "prepares_transaction"),
+        ("drop table cordon.workspace", "names_schema cordon.workspace"),
+        ("grant usage on schema cordon to x", "names_schema cordon"),
+        ("drop schema if exists cordon cascade", "names_schema cordon"),
+        ("create policy p on t using (id = cordon.mine())", "names_schema cordon.mine"),
+        ("alter function U&\"\\0063ordon\".\"workspace_id\"() reset all", "names_schema cordon.workspace_id"),
+        ("do $$ begin perform set_config('App.workspace_id', 'x', false); end $$", "touches_context app.workspace_id"),
+        ("do 'begin set local app.workspace_seal = 1; end'", "touches_context app.workspace_seal"),
+        ("do $$ begin execute 'set role ' || x; end $$", "changes_role"),
+        ("do $$ begin if true then set session authorization x; end if; end $$", "changes_role"),
+        ("do $$ begin execute $x$ select * from cordon.signing_key $x$; end $$", "names_schema cordon.signing_key"),
+        ("create function f() returns void language plpgsql as $$ begin alter user x superuser; end $$", "ALTER ROLE"),
+    ] {
+        assert_eq!(hits(text).join(", "), expected, "{text}");
+    }
+}
+
+#[test]
+fn ordinary_statements_are_no_attempts() {
+    for text in [
+        "select cordon.workspace_id()",
+        "insert into note (body) values ('cordon.signing_key'), ('set role x'), ('app.workspace_id')",
+        "select cordon.id, cordon.* from public.fence cordon",
+        "select cordon from cordon",
+        "select role, \"user\" from member where role = 'role'",
+        "set local statement_timeout = 5",
+        "reset role",
+        "set role none",
+        "set session authorization default",
+        "select set_config('role', 'none', false)",
+        "select current_setting('app.workspace_id')",
+        "set app.workspace_ids = 'x'",
+        "select nextval('accordon.x'), nextval('cordon_seq'), 'cordons.x'::regclass, 'public.cordon'::regclass",
+        "alter table role rename to user_role",
+        "update t set app = 1",
+        "create policy p on t using (workspace_id = (select cordon.workspace_id()))",
+        "create view v as select cordon.id from fence cordon",
+        "create table cordon (id int)",
+        "do $$ begin update member set role = 'x'; insert into log values ('set role y'); reset role; set local role none; end $$",
+        "do $$ declare cordon record; begin for cordon in select 1 loop raise notice '%', cordon; end loop; end $$",
+        "create user mapping for x server y",
+    ] {
+        assert_eq!(hits(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn the_rows_of_a_long_insert_are_counted() {
+    let text = format!("insert into t (a, b) values {}(1, 'x') on conflict do nothing", "(1, 'x'), ".repeat(100_000));
+    assert_eq!(writes(&text), ["insert t 100001 upsert"]);
+}
+
+#[test]
+fn texts_that_would_cost_too_much_are_not_understood_and_harm_nobody() {
+    let repeated =
+        |open: &str, close: &str, times: usize| format!("select {}1{}", open.repeat(times), close.repeat(times));
+    for text in [
+        repeated("(", ")", 100_000),
+        repeated("", "+1", 100_000),
+        repeated("(select ", ")", 500_000),
+        repeated("", " union select 1", 100_000),
+        format!("select '{}'", "x".repeat(10 << 20)),
+    ] {
+        // As small a stack as a core's thread has.
+        let thread = std::thread::Builder::new().stack_size(2 << 20);
+        let told = thread.spawn(move || facts(text.as_bytes())).expect("a thread").join().expect("no overflow");
+        assert_eq!(Facts { normalized: None, ..told }, Facts::hidden());
+    }
+    for times in 1..50 {
+        // Up to the very limit the parser has stack enough.
+        for (open, close) in [("not ", ""), ("(select ", ")"), ("@ ", ""), ("", "::x"), ("", " is null"), ("", "+1")] {
+            let text = repeated(open, close, times * 20);
+            let thread = std::thread::Builder::new().stack_size(2 << 20);
+            thread.spawn(move || facts(text.as_bytes())).expect("a thread").join().expect("no overflow");
+        }
+    }
+}

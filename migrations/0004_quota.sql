@@ -42,3 +42,50 @@ CREATE TRIGGER notify_control AFTER INSERT OR UPDATE OR DELETE ON cordon.meter
     FOR EACH STATEMENT EXECUTE FUNCTION cordon.notify_control();
 CREATE TRIGGER notify_control AFTER INSERT OR UPDATE OR DELETE ON cordon.quota
     FOR EACH STATEMENT EXECUTE FUNCTION cordon.notify_control();
+
+-- A key may run as a role of its own, and what such a role inserts is metered too: the trigger asks for it by name.
+CREATE INDEX api_key_role ON cordon.api_key (role) WHERE role IS NOT NULL;
+
+-- What is metered, partitions and other children of a metered table included.
+CREATE VIEW cordon.metered AS
+WITH RECURSIVE family (relation, resource_id, meter_id) AS (
+    SELECT c.oid, m.resource_id, m.id
+    FROM cordon.meter AS m
+    JOIN pg_catalog.pg_namespace AS n ON true
+    JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND pg_catalog.format('%I.%I', n.nspname, c.relname) = m.relation
+    WHERE c.relkind IN ('r', 'p')
+    UNION
+    SELECT i.inhrelid, f.resource_id, f.meter_id
+    FROM family AS f JOIN pg_catalog.pg_inherits AS i ON i.inhparent = f.relation
+)
+SELECT f.relation AS relation_oid, n.nspname AS schema, c.relname AS name, f.resource_id, f.meter_id
+FROM family AS f
+JOIN pg_catalog.pg_class AS c ON c.oid = f.relation
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace;
+
+-- Reports what a statement changed. The triggers that `pgcordon meter` makes call it; nobody else may.
+--
+-- INFO can't be suppressed by client_min_messages. The tag proves the report: it is an HMAC, as seals are, of
+-- `meter|BACKEND PID`, and tenants never see it. What is said of cordon.workspace_id() holds here too: a tenant's
+-- settings and temporary objects are in force, so every name is qualified, and no secret is a query's parameter or
+-- the target of INTO.
+CREATE FUNCTION cordon.report(changes pg_catalog.text) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#print_strict_params off
+DECLARE
+    inner_pad pg_catalog.bytea;
+    outer_pad pg_catalog.bytea;
+BEGIN
+    FOR inner_pad, outer_pad IN
+        SELECT k.inner_pad, k.outer_pad FROM cordon.signing_key AS k WHERE k.retired_at IS NULL ORDER BY k.id DESC LIMIT 1
+    LOOP
+        RAISE INFO USING ERRCODE = 'CM100', MESSAGE = 'pgcordon meter', DETAIL = pg_catalog.concat_ws(' ',
+            pg_catalog.encode(pg_catalog.sha256(outer_pad OPERATOR(pg_catalog.||) pg_catalog.sha256(inner_pad OPERATOR(pg_catalog.||)
+                pg_catalog.convert_to(pg_catalog.concat_ws('|', 'meter', pg_catalog.pg_backend_pid()), 'UTF8'))), 'hex'),
+            changes);
+        RETURN;
+    END LOOP;
+    RAISE EXCEPTION USING ERRCODE = 'CM101', MESSAGE = 'there is no signing key, so nothing can be metered';
+END
+$function$;

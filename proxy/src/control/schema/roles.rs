@@ -72,7 +72,7 @@ pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError
          GRANT USAGE ON SCHEMA cordon TO PUBLIC;
          GRANT EXECUTE ON FUNCTION cordon.workspace_id() TO PUBLIC;
          GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.workspace, cordon.api_key TO {control};
-         GRANT SELECT ON cordon.signing_key, cordon.resource, cordon.meter TO {control};
+         GRANT SELECT ON cordon.signing_key, cordon.resource, cordon.meter, cordon.metered TO {control};
          GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.quota, cordon.flow TO {control};
          GRANT CREATE, USAGE ON SCHEMA public TO {owner}, {system};
          DO $do$ BEGIN
@@ -87,5 +87,13 @@ pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError
     client
         .batch_execute(&hand_over)
         .await
-        .map_err(SchemaError::at("the event trigger that hands new objects to the owner"))
+        .map_err(SchemaError::at("the event trigger that hands new objects to the owner"))?;
+    client
+        .batch_execute(
+            "DROP EVENT TRIGGER IF EXISTS pgcordon_forget_dropped;
+             CREATE EVENT TRIGGER pgcordon_forget_dropped ON sql_drop WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
+                 EXECUTE FUNCTION cordon.forget_dropped()",
+        )
+        .await
+        .map_err(SchemaError::at("the event trigger that forgets dropped tables"))
 }

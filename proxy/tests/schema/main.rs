@@ -4,8 +4,10 @@
 
 mod checked;
 mod hardened;
+mod metered;
 mod migrated;
 #[allow(dead_code, reason = "other test binaries use it too")]
 mod scratch;
 mod sealed;
+mod tenant;
 mod walls;

@@ -4,8 +4,6 @@
 //! whether it speaks is decided by `session_user` alone, which no tenant can change. It says how many rows by the
 //! statement's transition tables: under row-level security they have one workspace, and it doesn't look which.
 
-use std::fmt::Write as _;
-
 use super::super::{SchemaError, ident, literal};
 use super::target::{Member, Target};
 

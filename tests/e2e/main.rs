@@ -13,6 +13,7 @@ mod isolation;
 mod keys;
 mod pooling;
 mod prepared;
+mod reports;
 mod tls;
 mod tools;
 mod upstream_lost;

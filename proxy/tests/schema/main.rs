@@ -5,6 +5,7 @@
 mod checked;
 mod hardened;
 mod metered;
+mod metering;
 mod migrated;
 #[allow(dead_code, reason = "other test binaries use it too")]
 mod scratch;

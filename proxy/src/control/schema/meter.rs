@@ -75,7 +75,8 @@ pub async fn meter(client: &mut Client, roles: &RoleNames, options: &Options) ->
 /// The schema may be older than this program.
 fn missing(error: tokio_postgres::Error) -> SchemaError {
     match error.code().map(tokio_postgres::error::SqlState::code) {
-        Some("42P01" | "3F000") => {
+        // The role, too: nothing was ever migrated on this server.
+        Some("42P01" | "3F000" | "22023") => {
             SchemaError::Refused("this database's schema cordon has no meters: run pgcordon migrate first".to_owned())
         }
         _ => SchemaError::at("the tables of meters")(error),

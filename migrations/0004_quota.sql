@@ -102,6 +102,23 @@ BEGIN
 END
 $function$;
 
+-- The workspace of this session for a trigger at a statement's end: NULL, where cordon.workspace_id() would raise an error,
+-- when the seal has expired since the statement began.
+CREATE FUNCTION cordon.workspace_at_end() RETURNS pg_catalog.uuid
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    expiry pg_catalog.text := pg_catalog.split_part(pg_catalog.current_setting('app.workspace_seal', true), '.', 1);
+BEGIN
+    IF expiry OPERATOR(pg_catalog.~) '^[0-9]{1,15}$' THEN
+        IF pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.<) expiry::pg_catalog.float8 THEN
+            RETURN cordon.workspace_id();
+        END IF;
+    END IF;
+    RETURN NULL;
+END
+$function$;
+
 -- A dropped table is no longer counted. Everybody who may drop a table of any kind runs this, a tenant with temporary
 -- tables too.
 CREATE FUNCTION cordon.forget_dropped() RETURNS event_trigger

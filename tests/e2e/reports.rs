@@ -104,7 +104,7 @@ fn before_sync_everything_but_a_deferred_trigger_has_reported() {
         assert_eq!(wire.until(b'Z'), at_sync, "{sql}");
     }
     // Each statement of a pipeline beside its own answer; the deferred ones of all at the Sync.
-    let pipeline = [&INSERT, "select 2", "insert into deferring values (1)", INSERT].map(|sql| extended(sql, &[]));
+    let pipeline = [INSERT, "select 2", "insert into deferring values (1)", INSERT].map(|sql| extended(sql, &[]));
     let unsynced = pipeline.map(|cycle| cycle[..cycle.len() - sync().len()].to_vec()).concat();
     wire.send(&[unsynced, sync()].concat());
     assert_eq!(

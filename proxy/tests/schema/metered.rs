@@ -46,7 +46,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ),
     ("insert into child (workspace_id, seg_id) select $A, 20 + g from generate_series(0, 3) g", "2:+4"),
     ("insert into step (child_id) select id from child, generate_series(1, 2)", "5:+8"),
-    ("delete from seg where id = 20", "1:-4 | 2:-4 | 5:-8"),
+    ("delete from seg where id = 20", "1:-4 | 2:-4 | 5:~8"),
     // Partitions, by way of the parent and by their own names.
     ("insert into parted values (1, $A, 1), (2, $A, 2), (30, $A, 2)", "3:+3"),
     ("insert into parted_1 values (4, $A, 1)", "3:+1"),
@@ -155,6 +155,8 @@ const UNDONE: &[&str] = &[
     "do $$ begin begin perform by_sql(); perform 1 / 0; exception when others then null; end; end $$",
     "do $$ begin begin execute 'prepare q as delete from seg'; execute 'execute q'; perform 1 / 0; exception when others then null; end; end $$",
     "call undo_and_commit()",
+    "insert into trap values (1)",
+    "delete from trap",
 ];
 
 const UNDOING: &str = "\
@@ -162,6 +164,10 @@ create function pg_temp.open_one() returns refcursor language plpgsql as $$ decl
     open c for delete from seg where id = 6 returning id; return c; end $$;
 create function pg_temp.undo() returns bool language plpgsql as $$ begin
     begin delete from seg; perform 1 / 0; exception when others then return true; end; end $$;
+create temporary table trap (id int);
+create function pg_temp.spring() returns trigger language plpgsql as $$ begin
+    begin delete from seg; perform 1 / 0; exception when others then null; end; return null; end $$;
+create trigger t after insert or delete on trap for each statement execute function pg_temp.spring();
 create function pg_temp.by_sql() returns int language sql as 'delete from seg; select 1';
 create procedure pg_temp.undo_and_commit() language plpgsql as $$ begin
     begin delete from seg; perform 1 / 0; exception when others then null; end; commit; delete from seg where id = -1; end $$;";
@@ -290,6 +296,39 @@ async fn no_setting_of_a_tenants_silences_a_meter() {
     }
 }
 
+#[tokio::test]
+async fn a_cascade_into_another_workspace_makes_no_room_in_this_one() {
+    let database = family().await;
+    let (mine, other) = (database.tenant(A).await, database.tenant(B).await);
+    mine.reports(&of_a(
+        "insert into seg (id, workspace_id) values (1, $A); insert into child (workspace_id, seg_id) values ($A, 1)",
+    ))
+    .await;
+    // A foreign key asks no policy: an accomplice's rows may hang on this workspace's.
+    let theirs = format!(
+        "insert into child (workspace_id, seg_id) select '{B}', 1 from generate_series(1, 5); insert into step (child_id) select id from child"
+    );
+    assert_eq!(other.reports(&theirs).await, "2:+5 | 5:+5");
+    assert_eq!(mine.reports("delete from seg").await, "1:-1 | 2:-1 | 5:~5");
+    assert_eq!(text(&other.client, "select count(*) from child").await, "0");
+}
+
+#[tokio::test]
+async fn a_filter_counts_no_row_of_another_workspace_that_a_cascade_changes() {
+    let database = Database::protected().await.with_family().await;
+    database.admin().await.batch_execute("alter table child drop constraint child_seg_id_fkey, add foreign key (seg_id) references seg on delete set null").await.unwrap();
+    database
+        .meter(&Options { filter: Some("seg_id is not null".to_owned()), ..named("bound", &["child"]) })
+        .await
+        .unwrap();
+    let (mine, other) = (database.tenant(A).await, database.tenant(B).await);
+    mine.reports(&of_a("insert into seg (id, workspace_id) values (1, $A)")).await;
+    assert_eq!(mine.reports(&of_a("insert into child (workspace_id, seg_id) values ($A, 1)")).await, "1:+1");
+    let theirs = format!("insert into child (workspace_id, seg_id) select '{B}', 1 from generate_series(1, 5)");
+    assert_eq!(other.reports(&theirs).await, "1:+5");
+    assert_eq!(mine.reports("delete from seg").await, "1:-1");
+}
+
 /// Clearing the seal after the rows were checked and before the trigger runs: a statement can do that.
 #[tokio::test]
 async fn a_statement_that_forgets_its_own_workspace_is_metered_all_the_same() {
@@ -298,6 +337,20 @@ async fn a_statement_that_forgets_its_own_workspace_is_metered_all_the_same() {
     let sql = "with a as (insert into seg (id, workspace_id) values (1, $A) returning id) \
                select set_config('app.workspace_id', '', false), set_config('app.workspace_seal', '', false) from a";
     assert_eq!(tenant.reports(&of_a(sql)).await, "1:+1");
+    for forgets in [
+        "with a as (delete from seg returning id) select set_config('app.workspace_seal', '', false) from a",
+        "with a as (delete from seg returning id) select set_config('app.workspace_seal', '1.00', false) from a",
+        "with a as (delete from seg returning id) select set_config('app.workspace_id', '', false) from a",
+    ] {
+        set_context(&tenant.client, A, &database.seal(A, tenant.pid, 0).await).await;
+        tenant.reports(&of_a("insert into seg (id, workspace_id) values (1, $A) on conflict do nothing")).await;
+        assert_eq!(tenant.reports(forgets).await, "", "what goes makes no room then: {forgets}");
+    }
+    database.meter(&Options { filter: Some("state = 'on'".to_owned()), ..named("on", &["seg"]) }).await.unwrap();
+    set_context(&tenant.client, A, &database.seal(A, tenant.pid, 0).await).await;
+    tenant.reports(&of_a("insert into seg (id, workspace_id, state) values (5, $A, 'off'), (6, $A, 'on')")).await;
+    let sql = "with a as (update seg set state = case state when 'on' then 'off' else 'on' end returning id) select set_config('app.workspace_id', '', false) from a";
+    assert_eq!(tenant.reports(sql).await, "6:+1", "and all that comes counts");
 }
 
 #[tokio::test]
@@ -595,9 +648,13 @@ async fn nothing_that_a_user_may_shadow_or_set_prints_the_tag_or_the_key() {
          insert into public.seg (id, workspace_id) select g, '{A}' from generate_series(1, 3) g;
          update public.seg set state = 'x'; delete from public.seg where id = 2;"
     );
-    // Under policies the tenant would need a seal for psql's own pid.
-    admin.batch_execute("alter table seg disable row level security").await.unwrap();
-    let said = database.psql(APPLICATION, &script);
+    // A seal for psql's own pid, which only the server knows in time.
+    let seals = "create function public.bind_to(w uuid) returns void language sql security definer set search_path = pg_catalog as $$ \
+        select set_config('app.workspace_id', w::text, false), set_config('app.workspace_seal', e || '.' || encode(sha256(outer_pad || sha256(inner_pad || \
+            convert_to(w || '|' || pg_backend_pid() || '|' || e, 'UTF8'))), 'hex'), false) \
+        from cordon.signing_key, (select extract(epoch from now())::bigint + 600) t (e) $$";
+    admin.batch_execute(seals).await.unwrap();
+    let said = database.psql(APPLICATION, &format!("select public.bind_to('{A}');\n{script}"));
     for secret in keys.split(' ') {
         assert!(!said.contains(secret), "the key leaks");
         assert!(!said.contains(&crate::sealed::as_in_a_plan(secret)), "the key leaks into a plan");

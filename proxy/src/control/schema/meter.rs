@@ -202,7 +202,7 @@ async fn one(
         statements.run_as_cordon(recount).await?;
     }
     let function = &target.function;
-    statements.run_as_cordon(statements::functions(function, &target.name, &roles.application, &counted)).await?;
+    statements.run_as_cordon(statements::functions(target, &roles.application, &counted)).await?;
     for member in target.family(statements.work).await? {
         for statement in statements::triggers(&member, function, &counted) {
             statements.run(statement).await?;

@@ -18,9 +18,13 @@ pub(super) struct Metered {
 }
 
 impl Metered {
-    fn filtered(&self) -> String {
-        let condition = self.filter.as_ref().map(|filter| format!(" FILTER (WHERE {filter})"));
-        format!("pg_catalog.count(*){}", condition.unwrap_or_default())
+    /// Counts the rows that the filter lets through and for which `whose` holds.
+    fn count(&self, whose: Option<&str>) -> String {
+        let conditions: Vec<&str> = whose.into_iter().chain(self.filter.as_deref()).collect();
+        if conditions.is_empty() {
+            return "pg_catalog.count(*)".to_owned();
+        }
+        format!("pg_catalog.count(*) FILTER (WHERE ({}))", conditions.join(") AND ("))
     }
 }
 
@@ -65,8 +69,9 @@ pub(super) fn count_sql(target: &Target, filter: Option<&str>) -> String {
 }
 
 /// Makes the function, as the owner of the schema `cordon`.
-pub(super) fn functions(function: &str, table: &str, application: &str, metered: &[Metered]) -> Vec<String> {
-    let body = body(table, application, metered);
+pub(super) fn functions(target: &Target, application: &str, metered: &[Metered]) -> Vec<String> {
+    let function = &target.function;
+    let body = body(target, application, metered);
     let quote = quote(&body);
     // How a filter's constants read mustn't be a tenant's choice.
     let settings = if metered.iter().any(|each| each.filter.is_some()) {
@@ -93,19 +98,30 @@ fn quote(text: &str) -> String {
     quote
 }
 
-fn body(table: &str, application: &str, metered: &[Metered]) -> String {
+/// What an INSERT adds is the session's own: the policy has checked it. What goes is not always: a cascade asks no policy, and
+/// reaches rows of other workspaces that refer to this one's. So a row counts as gone only where it is known for its own.
+fn body(target: &Target, application: &str, metered: &[Metered]) -> String {
     let list = |item: &dyn Fn(&Metered) -> String| metered.iter().map(item).collect::<Vec<_>>().join(", ");
-    let resources = list(&|each| each.resource.to_string());
-    let inserted = list(&Metered::filtered);
     let zero = || "0::pg_catalog.int8".to_owned();
+    let column = target.column.as_deref().map(ident);
+    let own = column.as_ref().map(|column| format!("{column} OPERATOR(pg_catalog.=) pgcordon_own"));
+    // Without a workspace, for one can be forgotten in mid-statement, all that comes counts and nothing that goes.
+    let own_or_unknown = own.as_ref().map(|own| format!("{own} OR pgcordon_own IS NULL"));
+    let (prepare, is_own) = match own {
+        Some(_) => ("pgcordon_own := cordon.workspace_at_end();\n        ", "pgcordon_own IS NOT NULL"),
+        None => ("", NO_CASCADE),
+    };
+    let resources = list(&|each| each.resource.to_string());
+    let inserted = list(&|each| each.count(None));
     let deleted = list(&|each| match each.is_flow {
         true => zero(),
-        false => format!("0 OPERATOR(pg_catalog.-) {}", each.filtered()),
+        false => format!("0 OPERATOR(pg_catalog.-) {}", each.count(own.as_deref())),
     });
     let updated = list(&|each| match &each.filter {
         Some(_) => format!(
-            "(SELECT {count} FROM new_rows) OPERATOR(pg_catalog.-) (SELECT {count} FROM old_rows)",
-            count = each.filtered()
+            "(SELECT {} FROM new_rows) OPERATOR(pg_catalog.-) (SELECT {} FROM old_rows)",
+            each.count(own_or_unknown.as_deref()),
+            each.count(own.as_deref())
         ),
         None => zero(),
     });
@@ -118,6 +134,7 @@ DECLARE
     changed pg_catalog.int8[];
     stack pg_catalog.text;
     certain pg_catalog.bool := false;
+    pgcordon_own pg_catalog.uuid;
 BEGIN
     IF session_user OPERATOR(pg_catalog.<>) {application}::pg_catalog.name THEN
         IF NOT EXISTS (SELECT FROM cordon.api_key AS k WHERE k.role OPERATOR(pg_catalog.=) session_user::pg_catalog.text
@@ -129,7 +146,7 @@ BEGIN
     IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
         changed := (SELECT ARRAY[{inserted}] FROM new_rows);
     ELSE
-        IF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+        {prepare}IF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
             changed := (SELECT ARRAY[{deleted}] FROM old_rows);
         ELSE
             changed := ARRAY[{updated}];
@@ -137,16 +154,25 @@ BEGIN
         -- One line is this function alone: nothing between it and the client's own statement that could catch an
         -- exception, and undo what is told here. A MERGE that moves rows between partitions shows half of it.
         GET DIAGNOSTICS stack = PG_CONTEXT;
-        certain := TG_ARGV[0] OPERATOR(pg_catalog.=) 'plain' AND pg_catalog.strpos(stack, pg_catalog.chr(10)) OPERATOR(pg_catalog.=) 0;
+        certain := TG_ARGV[0] OPERATOR(pg_catalog.=) 'plain' AND pg_catalog.strpos(stack, pg_catalog.chr(10)) OPERATOR(pg_catalog.=) 0
+            AND {is_own};
     END IF;
     PERFORM cordon.report(ARRAY[{resources}], changed, certain);
     RETURN NULL;
 END
 ",
-        comment = table.replace(['\n', '\r'], " "),
+        comment = target.name.replace(['\n', '\r'], " "),
         application = literal(application),
     )
 }
+
+/// Of a table whose rows belong to a parent's workspace it can't be told whose they were once the parent is gone: what goes is
+/// certain only where no cascade can take it.
+const NO_CASCADE: &str = "\
+    NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k WHERE k.conrelid OPERATOR(pg_catalog.=) TG_RELID
+                AND k.contype OPERATOR(pg_catalog.=) 'f'::pg_catalog.\"char\"
+                AND (k.confdeltype OPERATOR(pg_catalog.<>) ALL ('{a,r}'::pg_catalog.\"char\"[])
+                    OR k.confupdtype OPERATOR(pg_catalog.<>) ALL ('{a,r}'::pg_catalog.\"char\"[])))";
 
 /// Puts the triggers on a table, as an administrator, and takes away what isn't needed any more.
 pub(super) fn triggers(member: &Member, function: &str, metered: &[Metered]) -> Vec<String> {

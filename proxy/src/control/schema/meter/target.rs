@@ -22,6 +22,8 @@ pub(super) struct Target {
     /// The function of its triggers. Its name follows from the table's: `cordon.forget_dropped()` makes the same.
     pub(super) function: String,
     pub(super) is_partitioned: bool,
+    /// Its workspace column, if it has one itself.
+    pub(super) column: Option<String>,
     /// The condition that a row of `metered` belongs to workspace `$1`.
     pub(super) belongs: String,
     /// Tables that counting reads.
@@ -64,9 +66,18 @@ impl Target {
             )));
         }
         let mut reads = Vec::new();
-        let belongs = belongs(work, &found, &mut reads).await?;
+        let (column, belongs) = belongs(work, &found, &mut reads).await?;
         let (oid, name) = (found.oid, found.name);
-        Ok(Self { oid, name, bare_name: row.get(0), function: row.get(2), is_partitioned: row.get(1), belongs, reads })
+        Ok(Self {
+            oid,
+            name,
+            bare_name: row.get(0),
+            function: row.get(2),
+            is_partitioned: row.get(1),
+            column,
+            belongs,
+            reads,
+        })
     }
 
     /// A row mustn't count twice because a table and its parent are metered as the same resource.
@@ -146,8 +157,12 @@ impl Target {
 }
 
 /// The condition that a row of `metered` belongs to workspace `$1`: its own column says it, or a parent's, near or far. The
-/// table's policy knows which.
-async fn belongs(work: &Transaction<'_>, table: &Table, reads: &mut Vec<String>) -> Result<String, SchemaError> {
+/// table's policy knows which. With it comes the column, if it is the table's own.
+async fn belongs(
+    work: &Transaction<'_>,
+    table: &Table,
+    reads: &mut Vec<String>,
+) -> Result<(Option<String>, String), SchemaError> {
     let (mut oid, mut name, mut alias) = (table.oid, table.name.clone(), "metered".to_owned());
     let (mut condition, mut closing) = (String::new(), String::new());
     for step in 1..=FAR_MAX {
@@ -158,7 +173,8 @@ async fn belongs(work: &Transaction<'_>, table: &Table, reads: &mut Vec<String>)
                 return Err(unclear(&name));
             };
             let _ = write!(condition, "{alias}.{} = $1{closing}", ident(column));
-            return Ok(condition);
+            let own = (step == 1).then(|| column.clone());
+            return Ok((own, condition));
         };
         let pairs = pairs(work, oid, parent, &wall.own, &wall.theirs).await?.ok_or_else(|| unclear(&name))?;
         let next = format!("parent_{step}");

@@ -397,6 +397,25 @@ async fn what_a_tenant_raises_itself_is_forged() {
 }
 
 #[tokio::test]
+async fn the_newest_key_that_isnt_retired_makes_the_tag() {
+    let database = family().await;
+    let admin = database.admin().await;
+    // Another key's pads, so that its tag is another.
+    let newer = "insert into cordon.signing_key (secret, inner_pad, outer_pad) \
+                 select sha256(secret), decode(repeat('36', 64), 'hex'), decode(repeat('5c', 64), 'hex') from cordon.signing_key";
+    let (before, insert) =
+        (database.tenant(A).await, |id: i32| of_a(&format!("insert into seg (id, workspace_id) values ({id}, $A)")));
+    assert_eq!(before.reports(&insert(1)).await, "1:+1");
+    admin.batch_execute(newer).await.unwrap();
+    assert_eq!(before.reports(&insert(2)).await, "Forged", "a proxy that hasn't heard of it knows that it can't know");
+    admin.batch_execute("update cordon.signing_key set retired_at = now() where id = 2").await.unwrap();
+    assert_eq!(before.reports(&insert(3)).await, "1:+1");
+    admin.batch_execute("update cordon.signing_key set retired_at = now()").await.unwrap();
+    let refused = refusal(&before.client, "delete from seg").await;
+    assert_eq!(refused, "42501", "without a key there is no workspace either");
+}
+
+#[tokio::test]
 async fn only_tenants_are_metered_under_whatever_role_their_keys_run() {
     let database = family().await;
     let admin = database.admin().await;

@@ -108,8 +108,8 @@ fn body(target: &Target, application: &str, metered: &[Metered]) -> String {
     // Without a workspace, for one can be forgotten in mid-statement, all that comes counts and nothing that goes.
     let own_or_unknown = own.as_ref().map(|own| format!("{own} OR pgcordon_own IS NULL"));
     let (prepare, is_own) = match own {
-        Some(_) => ("pgcordon_own := cordon.workspace_at_end();\n        ", "pgcordon_own IS NOT NULL"),
-        None => ("", NO_CASCADE),
+        Some(_) => ("pgcordon_own := cordon.workspace_at_end();\n        ", String::new()),
+        None => ("", format!("\n            AND {NO_CASCADE}")),
     };
     let resources = list(&|each| each.resource.to_string());
     let inserted = list(&|each| each.count(None));
@@ -154,8 +154,7 @@ BEGIN
         -- One line is this function alone: nothing between it and the client's own statement that could catch an
         -- exception, and undo what is told here. A MERGE that moves rows between partitions shows half of it.
         GET DIAGNOSTICS stack = PG_CONTEXT;
-        certain := TG_ARGV[0] OPERATOR(pg_catalog.=) 'plain' AND pg_catalog.strpos(stack, pg_catalog.chr(10)) OPERATOR(pg_catalog.=) 0
-            AND {is_own};
+        certain := TG_ARGV[0] OPERATOR(pg_catalog.=) 'plain' AND pg_catalog.strpos(stack, pg_catalog.chr(10)) OPERATOR(pg_catalog.=) 0{is_own};
     END IF;
     PERFORM cordon.report(ARRAY[{resources}], changed, certain);
     RETURN NULL;

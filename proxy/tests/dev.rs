@@ -239,12 +239,15 @@ fn an_application_schema_is_protected_and_what_has_no_workspace_is_named() {
         CREATE TABLE crm.currency (code text PRIMARY KEY);
         COPY crm.currency (code) FROM stdin;\nEUR\n\\.\nCREATE VIEW crm.contacts AS SELECT * FROM crm.contact;\n";
     fs::write(&schema, text_of).expect("a file");
-    let mut dev = place.dev(&["--schema", text(&schema)]);
+    let quotas = ["--quota", "contacts=crm.contact:5", "--quota", "contacts=crm.note:5"];
+    let mut dev = place.dev(&[&["--schema", text(&schema)], quotas.as_slice()].concat());
     dev.ready();
     dev.signal(Signal::TERM);
     assert!(dev.ended_within(STOP_MAX).success());
     let said = dev.said();
     for line in [
+        "contacts counts the rows of crm.contact",
+        "contacts counts the rows of crm.note",
         "protected 1 table",
         "crm.tenant lists the workspaces",
         "crm.note has no workspace column: its rows follow crm.contact",
@@ -256,6 +259,16 @@ fn an_application_schema_is_protected_and_what_has_no_workspace_is_named() {
 }
 
 #[test]
+fn a_quota_on_a_table_that_is_the_same_for_everybody_is_refused() {
+    let place = Place::new();
+    let mut dev = place.dev(&["--quota", "countries=Country:5"]);
+    assert_eq!(dev.ended_within(START_MAX).code(), Some(2));
+    let said = dev.said();
+    assert!(said.contains("--quota countries") && said.contains("isn't protected"), "{said}");
+    place.is_clean_within(Duration::ZERO);
+}
+
+#[test]
 fn wrong_usage_is_told_before_anything_starts() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -263,13 +276,15 @@ fn wrong_usage_is_told_before_anything_starts() {
     let full = place.path("full");
     fs::create_dir(&full).expect("mkdir");
     fs::write(full.join("thesis.txt"), "").expect("a file");
-    let cases: [(&[&str], i32, &str); 6] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&["--port", &port], 3, &port),
         (&["--schema", "/nowhere.sql"], 2, "/nowhere.sql"),
         (&["--config", "/nowhere.toml"], 2, "/nowhere.toml"),
         (&["--pg-bin", "/nowhere"], 2, "/nowhere"),
         (&["--data-dir", text(&full)], 2, "isn't empty"),
-        (&["--quota", "users=Segment:5"], 2, "next version"),
+        (&["--quota", "users=Segment"], 2, "RESOURCE=TABLE:LIMIT"),
+        (&["--quota", "users=Segment:five"], 2, "whole number"),
+        (&["--quota", "users=Segment:5", "--quota", "users=Journey:6"], 2, "two limits, 5 and 6"),
     ];
     for (arguments, code, word) in cases {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgcordon"));

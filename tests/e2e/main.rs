@@ -15,6 +15,7 @@ mod keys;
 mod operating;
 mod pooling;
 mod prepared;
+mod reports;
 mod tls;
 mod tools;
 mod upstream_lost;

@@ -20,6 +20,7 @@ pub mod failure;
 pub mod harden;
 pub mod key;
 pub mod logging;
+pub mod meter;
 pub mod migrate;
 pub mod protect;
 pub mod quota;
@@ -49,6 +50,8 @@ enum Command {
     Protect(protect::ProtectArgs),
     /// Undoes `protect`
     Unprotect(protect::UnprotectArgs),
+    /// Counts a resource and holds its limit
+    Meter(meter::Args),
     /// Closes what one role sees of its siblings
     Harden(harden::Args),
     /// Reports every hole in the isolation, worst first
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(args),
         Command::Protect(args) => protect::run(args),
         Command::Unprotect(args) => protect::run_undo(args),
+        Command::Meter(args) => meter::run(args),
         Command::Harden(args) => harden::run(args),
         Command::Check(args) => check::run(args),
         Command::Workspace(args) => workspace::run(args),

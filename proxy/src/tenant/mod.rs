@@ -1,10 +1,12 @@
-//! What ties a session to its workspace: the binding, which nobody can make without a finished authentication, and the
-//! seal that proves it to the database.
+//! What ties a session to its workspace: the binding, which nobody can make without a finished authentication, the
+//! seal that proves it to the database, and the tag by which the database's reports are known.
 
 pub mod binding;
 pub mod context;
+pub mod meter_tag;
 pub mod seal;
 
 pub use binding::{Binding, Tenant};
 pub use context::ContextNames;
+pub use meter_tag::MeterTag;
 pub use seal::{Seal, SigningKey};

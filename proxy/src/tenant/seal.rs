@@ -21,6 +21,10 @@ impl SigningKey {
     pub fn new(bytes: Vec<u8>) -> Self {
         Self { bytes: Zeroizing::new(bytes) }
     }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl fmt::Debug for SigningKey {
@@ -69,7 +73,7 @@ impl fmt::Debug for Seal {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()

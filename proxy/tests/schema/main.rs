@@ -6,8 +6,11 @@ mod checked;
 mod effective;
 mod hardened;
 mod kept;
+mod metered;
+mod metering;
 mod migrated;
 #[allow(dead_code, reason = "other test binaries use it too")]
 mod scratch;
 mod sealed;
+mod tenant;
 mod walls;

@@ -137,7 +137,7 @@ async fn nothing_that_a_user_may_shadow_or_set_prints_the_key() {
 }
 
 /// The first bytes as `debug_print_plan` shows them: signed, in decimal.
-fn as_in_a_plan(hex: &str) -> String {
+pub(crate) fn as_in_a_plan(hex: &str) -> String {
     let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap().cast_signed().to_string();
     (0..16).step_by(2).map(byte).collect::<Vec<_>>().join(" ")
 }

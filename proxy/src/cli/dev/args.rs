@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::keeper;
+use super::quota::Wish;
 
 /// The proxy's port when neither `--port` nor `--config` says otherwise.
 pub(super) const PORT: u16 = 6432;
@@ -26,9 +27,9 @@ pub struct Args {
     /// or workspaceId is protected, the others may be read only.
     #[arg(long, value_name = "FILE.sql")]
     pub(super) schema: Option<PathBuf>,
-    /// Limit a resource (comes with the next version).
+    /// Let each workspace have so many rows of a table at most, under a resource's name; may be given again.
     #[arg(long, value_name = "RESOURCE=TABLE:LIMIT")]
-    pub(super) quota: Vec<String>,
+    pub(super) quota: Vec<Wish>,
     /// Server connections per role.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) pool_size: Option<u32>,

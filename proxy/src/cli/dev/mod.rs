@@ -15,6 +15,7 @@ mod orphan;
 mod prepare;
 mod progress;
 mod proxy;
+mod quota;
 mod report;
 mod schema;
 mod shared;
@@ -32,10 +33,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Some(args::Inner::Keeper(terms)) = &args.inner {
         return keeper::run(terms);
     }
-    if let Some(quota) = args.quota.first() {
-        return Err(Failure::usage(format!("--quota {quota}: quotas come with the next version"))
-            .hint("leave it out: nothing is limited yet"));
-    }
+    quota::agree(&args.quota)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::outside(format!("can't start: {error}")))?;
     let outcome = runtime.block_on(supervise::run(&args));

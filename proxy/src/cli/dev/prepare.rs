@@ -12,6 +12,7 @@ use super::home::Home;
 use super::keys::{self, Wish};
 use super::memory::{Memory, RememberedKey};
 use super::progress::Progress;
+use super::quota;
 use super::schema;
 use super::start::DATABASE;
 use super::walls;
@@ -28,6 +29,7 @@ const WORKSPACES: [&str; 2] = ["acme", "globex"];
 pub(super) struct Wanted<'a> {
     /// An application's schema in place of the demo one.
     pub(super) schema: Option<&'a Path>,
+    pub(super) quotas: &'a [quota::Wish],
     pub(super) superuser_key: bool,
     pub(super) roles: &'a RoleNames,
     pub(super) names: &'a ContextNames,
@@ -60,6 +62,7 @@ pub(super) async fn everything(
         progress.say("this database has its schema already: --schema is for a new one, and not loaded again");
     }
     let try_table = walls::raise(&mut client, wanted.roles, wanted.names, progress).await?;
+    quota::meter(&mut client, wanted.roles, wanted.quotas, progress).await?;
     let ids = workspaces(&client).await.map_err(failed("the workspaces"))?;
     if fresh && wanted.schema.is_none() {
         client.batch_execute(schema::DEMO_ROWS).await.map_err(failed("the demo rows"))?;

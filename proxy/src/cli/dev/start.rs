@@ -47,6 +47,7 @@ pub(super) async fn everything(args: &Args, stage: &mut Stage, progress: &Progre
     let mut memory = postgres(cluster, &setup, progress).await?;
     let wanted = prepare::Wanted {
         schema: schema.as_deref(),
+        quotas: &args.quota,
         superuser_key: args.superuser_key,
         roles: &roles,
         names: &names,

@@ -8,6 +8,7 @@ use super::{SchemaError, harden};
 use crate::control::RoleNames;
 use crate::tenant::ContextNames;
 
+mod counts;
 mod probe;
 mod rules;
 
@@ -60,11 +61,13 @@ pub struct Finding {
 /// The catalogs can't be read, or the schema `cordon` isn't there.
 pub async fn check(client: &Client, roles: &RoleNames, names: &ContextNames) -> Result<Vec<Finding>, SchemaError> {
     let there = client
-        .query_one("SELECT pg_catalog.to_regprocedure('cordon.workspace_id()') IS NOT NULL", &[])
+        .query_one("SELECT pg_catalog.to_regclass('cordon.metered') IS NOT NULL", &[])
         .await
         .map_err(SchemaError::at("the schema cordon"))?;
     if !there.get::<_, bool>(0) {
-        return Err(SchemaError::Refused("this database has no schema cordon: run pgcordon migrate first".to_owned()));
+        return Err(SchemaError::Refused(
+            "this database has no schema cordon, or an older one: run pgcordon migrate first".to_owned(),
+        ));
     }
     // What the administrator's own search path holds mustn't change what a rule means.
     client
@@ -96,6 +99,7 @@ async fn look(client: &Client, roles: &RoleNames, names: &ContextNames) -> Resul
         }));
     }
     findings.extend(unhardened(client, roles).await?);
+    findings.extend(counts::uncountable(client).await?);
     findings.extend(probe::probe(client, roles, &names.workspace).await?);
     Ok(findings)
 }

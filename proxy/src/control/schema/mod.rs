@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod harden;
+pub mod meter;
 pub mod migrate;
 pub mod protect;
 pub mod roles;

@@ -1,6 +1,6 @@
 //! Makes a table tenant-safe, and undoes it. What is there already stays: protecting a table twice changes nothing.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, GenericClient};
 
 use super::{SchemaError, ident, literal};
 use crate::control::RoleNames;
@@ -9,7 +9,7 @@ use crate::tenant::ContextNames;
 /// The policy that opens the table; the wall is the other one.
 const OPEN: &str = "pgcordon_open";
 /// A restrictive policy: whatever other policies permit, this one must hold as well.
-const WALL: &str = "pgcordon_workspace";
+pub(super) const WALL: &str = "pgcordon_workspace";
 
 /// How a table is to be protected.
 #[derive(Clone, Debug, Default)]
@@ -139,18 +139,18 @@ fn grants(table: &Table, roles: &RoleNames, statements: &mut Vec<String>) {
     }
 }
 
-struct Table {
-    oid: u32,
+pub(super) struct Table {
+    pub(super) oid: u32,
     schema: String,
     /// Quoted and with its schema.
-    name: String,
+    pub(super) name: String,
     /// Names and types.
     columns: Vec<(String, String)>,
     sequences: Vec<String>,
 }
 
 impl Table {
-    async fn find(client: &Client, table: &str) -> Result<Self, SchemaError> {
+    pub(super) async fn find(client: &impl GenericClient, table: &str) -> Result<Self, SchemaError> {
         let at = || SchemaError::at(format!("table {table}"));
         // As SQL reads the name, and as it stands: a camelCase name needs no quotes on the command line.
         let row = client

@@ -74,7 +74,7 @@ pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError
          GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.workspace, cordon.api_key TO {control};
          GRANT SELECT ON cordon.signing_key, cordon.audit_stream, cordon.audit_event TO {control};
          GRANT EXECUTE ON FUNCTION cordon.audit_lock(text), cordon.audit_append(text, jsonb, boolean) TO {control};
-         GRANT SELECT ON cordon.resource, cordon.meter TO {control};
+         GRANT SELECT ON cordon.resource, cordon.meter, cordon.metered TO {control};
          GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.quota, cordon.flow TO {control};
          GRANT CREATE, USAGE ON SCHEMA public TO {owner}, {system};
          DO $do$ BEGIN
@@ -93,5 +93,13 @@ pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError
     client
         .batch_execute(include_str!("catalog_changed.sql"))
         .await
-        .map_err(SchemaError::at("the event triggers that tell of changes to the catalog"))
+        .map_err(SchemaError::at("the event triggers that tell of changes to the catalog"))?;
+    client
+        .batch_execute(
+            "DROP EVENT TRIGGER IF EXISTS pgcordon_forget_dropped;
+             CREATE EVENT TRIGGER pgcordon_forget_dropped ON sql_drop WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
+                 EXECUTE FUNCTION cordon.forget_dropped()",
+        )
+        .await
+        .map_err(SchemaError::at("the event trigger that forgets dropped tables"))
 }

@@ -9,7 +9,7 @@ pub(super) struct Rule {
 }
 
 /// What all rules speak of. `tenant` are the roles that tenants' statements run as; `reached` are the application's
-/// tables with what tenants may do to them; `walled` are those with a policy that nothing can open.
+/// tables with what tenants may do to them; `unmetered` are tables that lack a meter's trigger; `wall` are those with a policy that nothing can open.
 pub(super) const WHO: &str = r#"
 WITH who (owner, application, read_only, system, cordon, control) AS (
     VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::text)),
@@ -32,7 +32,18 @@ wall AS (
         AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid)) = pg_get_expr(p.polqual, p.polrelid)
         AND (pg_get_expr(p.polqual, p.polrelid) ~ '^\([^()]+ = \( SELECT cordon\.workspace_id\(\) AS workspace_id\)\)$'
             OR p.polname = 'pgcordon_workspace' AND pg_get_expr(p.polqual, p.polrelid) ~ '^\(EXISTS \( SELECT\s+FROM \S+ parent\s+WHERE \(parent\.[^()]+ = [^()]+\)\)\)$')),
-bypass AS (SELECT oid, rolname FROM pg_roles WHERE rolsuper OR rolbypassrls)
+bypass AS (SELECT oid, rolname FROM pg_roles WHERE rolsuper OR rolbypassrls),
+metered AS (
+    SELECT f.relation_oid AS oid, format('%I.%I', f.schema, f.name) AS name, m.relation AS root, bool_or(r.per IS NULL) AS has_stock,
+        bool_or(m.filter IS NOT NULL) AS has_filter, min(format('pgcordon meter %L --table %s', r.name, m.relation)) AS fix
+    FROM cordon.metered f JOIN cordon.meter m ON m.id = f.meter_id JOIN cordon.resource r ON r.id = m.resource_id GROUP BY 1, 2, 3),
+unmetered AS (
+    SELECT m.oid, m.name, m.root, m.name = m.root AS is_root, m.fix, min(w.name) AS trigger
+    FROM metered m CROSS JOIN LATERAL (VALUES ('pgcordon_meter_insert', true, 4), ('pgcordon_meter_delete', m.has_stock, 8),
+        ('pgcordon_meter_update', m.has_filter, 16)) AS w (name, is_wanted, type)
+    WHERE w.is_wanted AND NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgrelid = m.oid AND t.tgname = w.name
+        AND t.tgenabled = 'A' AND t.tgtype = w.type AND t.tgqual IS NULL AND p.pronamespace = 'cordon'::regnamespace AND p.proname = 'meter_' || md5(m.root))
+    GROUP BY 1, 2, 3, 4, 5)
 "#;
 
 /// The rules.
@@ -218,5 +229,39 @@ pub(super) const ALL: &[Rule] = &[
         id: "temp-granted",
         sql: "SELECT 'low', quote_ident(current_database()), 'the role ' || t.rolname || ' may create temporary tables and fill the disk', 'pgcordon harden'
             FROM tenant t WHERE has_database_privilege(t.oid, current_database(), 'TEMPORARY')",
+    },
+    Rule {
+        id: "meter-missing",
+        sql: "SELECT 'high', m.name, 'is metered, and its trigger ' || m.trigger || ' is missing, disabled or changed: what tenants do isn''t counted', m.fix
+            FROM unmetered m WHERE m.is_root",
+    },
+    Rule {
+        id: "partition-without-meter",
+        sql: "SELECT CASE WHEN t.is_written THEN 'high' ELSE 'info' END, m.name,
+                'is a partition or child of the metered ' || m.root || ', and has no working ' || m.trigger || ' of its own'
+                    || CASE WHEN t.is_written THEN ': what tenants do to it by its own name isn''t counted' ELSE '; tenants may not change it by its own name' END, m.fix
+            FROM unmetered m JOIN app_table t ON t.oid = m.oid WHERE NOT m.is_root",
+    },
+    Rule {
+        id: "meter-of-nothing",
+        sql: "SELECT 'high', m.relation, 'is metered as ' || r.name || ', and there is no such table: it was renamed, or is gone. Nobody can count its rows',
+                format('pgcordon meter %L --table with its new name, or DELETE FROM cordon.meter WHERE id = %s', r.name, m.id)
+            FROM cordon.meter m JOIN cordon.resource r ON r.id = m.resource_id
+            WHERE NOT EXISTS (SELECT FROM cordon.metered f WHERE f.meter_id = m.id)",
+    },
+    Rule {
+        id: "meter-left-behind",
+        sql: "SELECT 'low', t.name, 'reports what happens to it, and no resource counts it any more', format('DROP TRIGGER %I ON %s', g.tgname, t.name)
+            FROM app_table t JOIN pg_trigger g ON g.tgrelid = t.oid JOIN pg_proc p ON p.oid = g.tgfoid
+            WHERE p.pronamespace = 'cordon'::regnamespace AND p.proname ~ '^meter_' AND t.oid NOT IN (SELECT relation_oid FROM cordon.metered)",
+    },
+    Rule {
+        id: "meter-function",
+        sql: "SELECT 'critical', p.oid::regprocedure::text, 'isn''t as pgcordon made it: a tenant could forge what it reports, or read the key of the seals',
+                CASE WHEN p.proname ~ '^meter_' THEN 'pgcordon meter for its table, again' ELSE 'restore it from the migration of this version' END
+            FROM pg_proc p, who WHERE p.pronamespace = 'cordon'::regnamespace AND (p.proname ~ '^meter_[0-9a-f]{32}$' OR p.proname IN ('report', 'forget_dropped'))
+                AND (pg_get_userbyid(p.proowner) = who.cordon AND p.proconfig @> '{\"search_path=pg_catalog, pg_temp\"}' AND p.prosecdef = (p.proname <> 'report')
+                    AND (p.proname = 'forget_dropped' OR p.prosrc LIKE E'\\n#print_strict_params off\\n%')
+                    AND NOT EXISTS (SELECT FROM tenant t WHERE has_function_privilege(t.oid, p.oid, 'EXECUTE'))) IS NOT TRUE",
     },
 ];

@@ -39,10 +39,13 @@ impl Analysis {
     /// What the text does and may leave behind; `None` when that is trivial ([`Facts::is_trivial`]). Most texts of
     /// which nothing is to be told aren't parsed.
     pub fn facts(&mut self, text: &[u8]) -> Option<Arc<Facts>> {
-        if !prefilter::may_have_facts(text) {
-            return None;
+        let tell = |known: &mut Known| (!known.is_trivial).then(|| known.facts.clone());
+        // Looking a text up is quicker than filtering it.
+        match self.known.get_mut(text) {
+            Some(known) => tell(known),
+            None if prefilter::may_have_facts(text) => self.learn(text, tell),
+            None => None,
         }
-        self.with(text, |known| (!known.is_trivial).then(|| known.facts.clone()))
     }
 
     /// All that the text tells, whether or not it is trivial. The text is parsed.
@@ -68,9 +71,13 @@ impl Analysis {
     }
 
     fn with<T>(&mut self, text: &[u8], tell: impl FnOnce(&mut Known) -> T) -> T {
-        if let Some(known) = self.known.get_mut(text) {
-            return tell(known);
+        match self.known.get_mut(text) {
+            Some(known) => tell(known),
+            None => self.learn(text, tell),
         }
+    }
+
+    fn learn<T>(&mut self, text: &[u8], tell: impl FnOnce(&mut Known) -> T) -> T {
         let facts = Arc::new(parse::facts(text, &self.watched));
         let mut known = Known { is_trivial: facts.is_trivial(), facts, effects: None };
         let told = tell(&mut known);

@@ -93,24 +93,19 @@ fn end_of_comment(text: &[u8], start: usize) -> Option<usize> {
 
 fn has_alarm(text: &[u8], from: usize) -> bool {
     let mut at = from;
-    while at < text.len() {
-        let byte = text[at];
-        if byte == b';' {
-            // Another statement.
-            if !text[at..].iter().all(|byte| is_space(*byte) || *byte == b';') {
+    while let Some(&byte) = text.get(at) {
+        if is_word(byte) {
+            let end = end_of_word(text, at);
+            if is_alarm(&text[at..end], text.get(end)) {
                 return true;
             }
-            return false;
-        }
-        if !is_word(byte) {
+            at = end;
+        } else if byte == b';' {
+            // Whether another statement follows.
+            return !text[at..].iter().all(|byte| is_space(*byte) || *byte == b';');
+        } else {
             at += 1;
-            continue;
         }
-        let end = end_of_word(text, at);
-        if is_alarm(&text[at..end], text.get(end)) {
-            return true;
-        }
-        at = end;
     }
     false
 }
@@ -125,7 +120,7 @@ fn is_alarm(word: &[u8], next: Option<&u8>) -> bool {
             return true;
         }
     }
-    is_temporary_schema(word) || is_session_lock(word)
+    word.len() > 6 && (is_temporary_schema(word) || is_session_lock(word))
 }
 
 /// For each first letter, a bit for each length that an alarm word with it has.
@@ -146,8 +141,19 @@ static LENGTHS: [u32; 256] = {
 
 /// Bytes of keywords and unquoted names. Those of other alphabets are counted in: they end no keyword.
 const fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+    WORDS[byte as usize]
 }
+
+static WORDS: [bool; 256] = {
+    let mut words = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let ascii = byte as u8;
+        words[byte] = ascii.is_ascii_alphanumeric() || ascii == b'_' || ascii == b'$' || ascii >= 0x80;
+        byte += 1;
+    }
+    words
+};
 
 /// What Postgres takes for a blank.
 const fn is_space(byte: u8) -> bool {
@@ -188,8 +194,9 @@ pub fn is_temporary_schema(word: &[u8]) -> bool {
 
 /// The functions that take an advisory lock for the session, and not only for the transaction.
 pub fn is_session_lock(word: &[u8]) -> bool {
+    const LOCK: &[u8] = b"advisory_lock";
     let has = |part: &[u8]| word.windows(part.len()).any(|each| each.eq_ignore_ascii_case(part));
-    word.len() >= b"advisory_lock".len() && has(b"advisory_lock") && !has(b"xact")
+    word.len() >= LOCK.len() && has(LOCK) && !has(b"xact")
 }
 
 /// Whether the word at `start` stands behind a name or a closing parenthesis, as the SET of an UPDATE does. A statement

@@ -234,7 +234,7 @@ fn shared(
 /// What a reload replaces.
 fn live(settings: &Settings) -> anyhow::Result<Live> {
     let tls = settings.acceptor().map_err(|mistake| anyhow::anyhow!("{mistake}"))?;
-    Ok(Live { tls, auth: settings.auth.clone() })
+    Ok(Live { tls, auth: settings.auth.clone(), guard: settings.guard.clone() })
 }
 
 async fn serve_http(address: &str, state: Http) -> anyhow::Result<Option<SocketAddr>> {

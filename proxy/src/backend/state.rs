@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::settings::Settings;
 use super::statement::Body;
 use crate::domain::limits::BACKEND_STATEMENTS_MAX;
+use crate::tenant::MeterTag;
 
 /// A session of ours, told apart from all others while the process lives.
 pub type SessionId = u64;
@@ -16,6 +17,7 @@ pub struct BackendState {
     pid: i32,
     clock_offset: i64,
     sealed_until: Option<i64>,
+    meter_tag: Option<MeterTag>,
     settings: Arc<Settings>,
     statements: HashMap<u64, Prepared, ahash::RandomState>,
     uses: u64,
@@ -49,6 +51,7 @@ impl BackendState {
             pid,
             clock_offset,
             sealed_until: None,
+            meter_tag: None,
             settings: Settings::none(),
             statements: HashMap::default(),
             uses: 0,
@@ -85,6 +88,16 @@ impl BackendState {
     /// The context is sealed, and is to be sealed anew after `until` (our clock).
     pub const fn sealed(&mut self, until: i64) {
         self.sealed_until = Some(until);
+    }
+
+    /// The tag that this server process' meters put into their reports, as of the last seal.
+    pub const fn meter_tag(&self) -> Option<&MeterTag> {
+        self.meter_tag.as_ref()
+    }
+
+    /// The tag, made with the key of the seal.
+    pub fn set_meter_tag(&mut self, tag: MeterTag) {
+        self.meter_tag = Some(tag);
     }
 
     /// The context may be gone or another: it is to be sealed anew before the next statement.

@@ -15,7 +15,7 @@ use crate::control::{ControlTarget, RoleNames};
 use crate::pool;
 use crate::pool::upstream::{Address, Approved, Target};
 use crate::quota;
-use crate::tenant::ContextNames;
+use crate::tenant::{ContextNames, Guard};
 use crate::tls::{Acceptor, Connector, Mode};
 
 pub use crate::domain::Secret;
@@ -43,6 +43,8 @@ pub struct Settings {
     pub pool: pool::Settings,
     /// The settings that carry the workspace.
     pub context: Context,
+    /// The statement guard.
+    pub guard: Guard,
     /// The audit trail.
     pub audit: audit::Settings,
     /// Quotas.

@@ -7,7 +7,7 @@ use super::Settings;
 
 /// The keys, or sections, that take effect at once. Sessions that are open keep what they were opened with where it
 /// concerns their opening: the certificate, the method of authentication.
-const RELOADABLE: [&str; 5] = ["server.drain_timeout_ms", "tls", "auth", "http.token", "log.filter"];
+const RELOADABLE: [&str; 6] = ["server.drain_timeout_ms", "tls", "auth", "guard", "http.token", "log.filter"];
 
 /// The keys in which two settings differ.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::audit::settings::{Durability, OnFailure};
+use crate::audit::settings::{Durability, OnFailure, Statements};
 use crate::audit::{Client, Event, EventType, Outcome};
 use crate::auth::Directory;
 use crate::domain::Fault;
+use crate::session::{AuditPolicy, Happened, Texts};
 use crate::tenant::Binding;
 use crate::wire::startup::Startup;
 
-use super::core::CoreContext;
+use super::core::{CoreContext, Shared};
 
 /// Who a peer says it is.
 pub(super) fn client(startup: &Startup, peer: SocketAddr) -> Arc<Client> {
@@ -58,6 +59,54 @@ pub(super) async fn session_refused(core: &CoreContext, client: &Arc<Client>, bi
 /// A server connection couldn't be bound to the session's workspace.
 pub(super) fn bind_failed(core: &CoreContext, client: &Arc<Client>, binding: &Binding, fault: &Fault) {
     core.shared.recorder.record(of(binding, failed(EventType::ContextFailed, client, fault)));
+}
+
+/// How the trail keeps writes.
+pub(super) fn policy(shared: &Shared) -> AuditPolicy {
+    let audit = &shared.audit;
+    AuditPolicy {
+        strict: audit.enabled && audit.writes != Durability::Relaxed,
+        texts: match audit.statements {
+            Statements::Normalized => Texts::Normalized,
+            Statements::None => Texts::None,
+            Statements::Full => Texts::Full,
+        },
+        refuses: audit.on_failure == OnFailure::Refuse && shared.recorder.is_failing(),
+    }
+}
+
+/// What happened in a session. Nobody waits for the record.
+pub(super) fn happened(core: &CoreContext, client: &Arc<Client>, binding: &Binding, happened: Vec<Happened>) {
+    for each in happened {
+        core.shared.recorder.record(event(each, client, binding));
+    }
+}
+
+/// The same, and returns when it is on disk.
+///
+/// # Errors
+/// It isn't, and what can't be recorded is refused.
+pub(super) async fn happened_durably(
+    core: &CoreContext,
+    client: &Arc<Client>,
+    binding: &Binding,
+    happened: Vec<Happened>,
+) -> Result<(), Fault> {
+    let events = happened.into_iter().map(|each| event(each, client, binding)).collect();
+    match (core.shared.recorder.record_durably(events).await, core.shared.audit.on_failure) {
+        (Err(fault), OnFailure::Refuse) => Err(fault),
+        _ => Ok(()),
+    }
+}
+
+fn event(happened: Happened, client: &Arc<Client>, binding: &Binding) -> Event {
+    let Happened { kind, severity, relation, resource, statement, rows, outcome, sqlstate, duration_us, detail } =
+        happened;
+    let event = Event::new(kind, client.clone());
+    of(
+        binding,
+        Event { severity, relation, resource, statement, rows, outcome, sqlstate, duration_us, detail, ..event },
+    )
 }
 
 async fn login(core: &CoreContext, event: Event) -> Result<(), Fault> {

@@ -92,7 +92,7 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     drop(out);
     let session = Session::new(registered.slot().id, binding.workspace(), settings);
     let _open = core.counters.client();
-    Driver::new(core, socket, session, registered, binding, client, pool).run().await;
+    Driver::new(core, socket, session, registered, binding, client, (database.into(), pool)).run().await;
 }
 
 async fn greet(socket: &mut ClientSocket, bytes: &[u8]) -> std::io::Result<()> {

@@ -87,16 +87,22 @@ impl CoreContext {
         })
     }
 
-    /// Lends a session what it decides by.
-    pub(super) fn with<T>(&self, decide: impl FnOnce(&mut session::Core<'_>) -> T) -> T {
-        let snapshot = self.shared.snapshot.load();
+    /// Lends a session of `database` what it decides by.
+    pub(super) fn with<T>(&self, database: &str, decide: impl FnOnce(&mut session::Core<'_>) -> T) -> T {
+        let (snapshot, live) = (self.shared.snapshot.load(), self.shared.live.load());
+        let now_us = clock::unix_micros();
         decide(&mut session::Core {
             analysis: &mut self.analysis.borrow_mut(),
             bodies: &self.shared.bodies,
             signing_key: snapshot.signing_key(),
             names: &self.shared.names,
-            now: clock::unix_seconds(),
+            now: now_us / 1_000_000,
+            now_us,
             seed: rand::rng().random_range(-1.0..1.0),
+            guard: &live.guard,
+            catalog: &|| self.shared.catalogs.load().of(database).cloned(),
+            accounts: &self.shared.accounts,
+            audit: super::audit::policy(&self.shared),
         })
     }
 

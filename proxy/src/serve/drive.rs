@@ -10,7 +10,7 @@ use crate::audit::Client;
 use crate::domain::limits::READ_BYTES;
 use crate::domain::{Fault, Origin, SqlState};
 use crate::pool::{Lease, Outcome, Pool};
-use crate::session::{Idle, Lanes, Leaving, Progress, Session, Taken};
+use crate::session::{Idle, Lanes, Leaving, Progress, Request, Session, Taken};
 use crate::tenant::Binding;
 
 use super::core::CoreContext;
@@ -45,6 +45,7 @@ pub(super) struct Driver {
     registered: Registered,
     binding: Binding,
     client: Arc<Client>,
+    database: Rc<str>,
     pool: Rc<Pool>,
     lease: Option<Lease>,
     /// The lease is new: the session hasn't taken it into use.
@@ -65,8 +66,9 @@ impl Driver {
         registered: Registered,
         binding: Binding,
         client: Arc<Client>,
-        pool: Rc<Pool>,
+        place: (Rc<str>, Rc<Pool>),
     ) -> Self {
+        let (database, pool) = place;
         Self {
             core,
             socket,
@@ -74,6 +76,7 @@ impl Driver {
             registered,
             binding,
             client,
+            database,
             pool,
             lease: None,
             unopened: false,
@@ -159,9 +162,12 @@ impl Driver {
                 fresh = 0;
                 self.quiet().await;
             }
-            match self.pass_on(fresh)? {
+            let passed = self.pass_on(fresh);
+            self.record();
+            match passed? {
                 Passed::All => return Ok(()),
                 Passed::NeedsServer => self.wait_for_lease().await?,
+                Passed::Asks(request) => self.ask(request).await?,
             }
             fresh = 0;
         }
@@ -195,11 +201,13 @@ impl Driver {
             return Ok(Passed::NeedsServer);
         };
         if std::mem::take(&mut self.unopened) {
-            attach(lease, &mut self.session, &self.registered, &self.core, lanes);
+            attach(lease, &mut self.session, &self.registered, (&self.core, &self.database), lanes);
         }
         let rest = &input[at..];
-        let (taken, state) =
-            self.core.with(|core| self.session.on_client(rest, &mut lease.state, core, lanes)).map_err(End::Fault)?;
+        let (taken, state) = self
+            .core
+            .with(&self.database, |core| self.session.on_client(rest, &mut lease.state, core, lanes))
+            .map_err(End::Fault)?;
         let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(rest), &mut idle_context());
         lanes.server.clear();
         flush_client(&mut self.to_client, &mut self.socket, lanes, rest)?;
@@ -208,20 +216,27 @@ impl Driver {
         match (state, sent) {
             (_, Err(_)) => Err(self.server_lost()),
             (Taken::Ended, Ok(())) => Err(End::ClientGone),
+            (Taken::Ask(request), Ok(())) => Ok(Passed::Asks(request)),
             (Taken::All | Taken::Held, Ok(())) => Ok(Passed::All),
         }
     }
 
     /// The server connection sent something, all of it in the core's buffer.
-    async fn on_server(&mut self, fresh: usize) -> Result<(), End> {
-        if let Progress::Unbound(fault) = self.relay(fresh)? {
-            tracing::warn!(session = self.registered.slot().id, %fault, "a bind failed; its server connection is closed");
-            super::audit::bind_failed(&self.core, &self.client, &self.binding, &fault);
-            self.release(Outcome::Broken).await;
-            let core = self.core.clone();
-            let lanes = &mut *core.lanes.borrow_mut();
-            self.session.detach_failed(&fault, lanes);
-            flush_client(&mut self.to_client, &mut self.socket, lanes, &[])?;
+    async fn on_server(&mut self, mut fresh: usize) -> Result<(), End> {
+        loop {
+            let progress = self.relay(std::mem::take(&mut fresh))?;
+            if progress != Progress::Withheld {
+                self.record();
+            }
+            match progress {
+                Progress::Going => break,
+                Progress::Unbound(fault) => {
+                    self.unbound(&fault).await?;
+                    break;
+                }
+                Progress::Ask(request) => self.reserve(request).await?,
+                Progress::Withheld => self.record_and_tell().await?,
+            }
         }
         if self.lease.is_some() && self.session.may_leave() {
             self.core.counters.transaction();
@@ -238,13 +253,90 @@ impl Driver {
         self.on_client(0).await
     }
 
+    /// The context couldn't be established: the client's cycles are answered with the fault, and the connection is closed.
+    async fn unbound(&mut self, fault: &Fault) -> Result<(), End> {
+        tracing::warn!(session = self.registered.slot().id, %fault, "a bind failed; its server connection is closed");
+        super::audit::bind_failed(&self.core, &self.client, &self.binding, fault);
+        self.core.with(&self.database, |core| self.session.annul(core));
+        self.release(Outcome::Broken).await;
+        let core = self.core.clone();
+        let lanes = &mut *core.lanes.borrow_mut();
+        self.session.detach_failed(fault, lanes);
+        flush_client(&mut self.to_client, &mut self.socket, lanes, &[])
+    }
+
+    /// A held statement was executed: its rows are reserved, and the client is told of its success, or of the refusal.
+    async fn reserve(&mut self, mut request: Request) -> Result<(), End> {
+        loop {
+            self.ask(request).await?;
+            let lanes = &mut *self.core.lanes.borrow_mut();
+            let next = self.core.with(&self.database, |core| self.session.proceed(&[], core, lanes));
+            let Some(lease) = &mut self.lease else { return Ok(()) };
+            let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(&[]), &mut idle_context());
+            lanes.server.clear();
+            flush_client(&mut self.to_client, &mut self.socket, lanes, &[])?;
+            if sent.is_err() {
+                return Err(self.server_lost());
+            }
+            match next {
+                Some(next) => request = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Reserves rows, or learns that they don't fit. An order to end isn't kept waiting.
+    async fn ask(&mut self, request: Request) -> Result<(), End> {
+        let Some(workspace) = self.binding.workspace() else { return Ok(()) };
+        let answer = {
+            let slot = self.registered.slot().clone();
+            let accounts = self.core.shared.accounts.clone();
+            let reserving = accounts.reserve(workspace, request.resource, request.rows, request.own);
+            let mut reserving = std::pin::pin!(reserving);
+            poll_fn(|context| {
+                slot.watch(context.waker());
+                match slot.ordered() {
+                    None | Some(Order::Drain) => {}
+                    Some(order) => return Poll::Ready(Err(End::Fault(farewell(order)))),
+                }
+                reserving.as_mut().poll(context).map(Ok)
+            })
+            .await?
+        };
+        let answer = answer.map_err(|refusal| Fault::from(&refusal));
+        self.core.with(&self.database, |core| self.session.answered(request, answer, core));
+        Ok(())
+    }
+
+    /// A write is done: the client hears of it when its record is on disk. The server connection doesn't wait for that.
+    async fn record_and_tell(&mut self) -> Result<(), End> {
+        let happened = self.session.take_happened();
+        if self.lease.is_some() && self.session.may_leave() {
+            self.core.counters.transaction();
+            self.leave().await;
+        }
+        let recorded = super::audit::happened_durably(&self.core, &self.client, &self.binding, happened).await;
+        recorded.map_err(End::Fault)?;
+        let lanes = &mut *self.core.lanes.borrow_mut();
+        self.session.release_withheld(lanes);
+        flush_client(&mut self.to_client, &mut self.socket, lanes, &[])
+    }
+
+    /// Hands what happened to the audit trail.
+    fn record(&mut self) {
+        if self.session.has_happened() {
+            super::audit::happened(&self.core, &self.client, &self.binding, self.session.take_happened());
+        }
+    }
+
     fn relay(&mut self, fresh: usize) -> Result<Progress, End> {
         let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes.borrow_mut());
         let lanes = &mut *lanes;
         let Some(lease) = &mut self.lease else { return Ok(Progress::Going) };
         let fresh = &scratch[..fresh];
         let input = self.from_server.input(fresh);
-        let handled = self.session.on_server(input, &mut lease.state, lanes);
+        let handled =
+            self.core.with(&self.database, |core| self.session.on_server(input, &mut lease.state, core, lanes));
         let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(&[]), &mut idle_context());
         lanes.server.clear();
         flush_client(&mut self.to_client, &mut self.socket, lanes, input)?;
@@ -368,6 +460,8 @@ impl Driver {
             tracing::info!(session = self.registered.slot().id, %fault, "a session ended");
             super::farewell::send(&mut self.socket, &mut self.to_client, fault).await;
         }
+        self.core.with(&self.database, |core| self.session.abandon(core));
+        self.record();
         let Some(lease) = &self.lease else { return };
         if self.session.leaving(&lease.state) == Leaving::Busy && self.session.is_waiting() {
             // Nobody waits for the answer any more: the statement is stopped rather than left to run.
@@ -381,6 +475,8 @@ impl Driver {
 enum Passed {
     All,
     NeedsServer,
+    /// Rows must be reserved first.
+    Asks(Request),
 }
 
 /// Why the wait for a server connection ended without one.
@@ -390,11 +486,17 @@ enum Waited {
 }
 
 /// The session takes a server connection into use. What that writes goes out with the client's first message.
-fn attach(lease: &mut Lease, session: &mut Session, registered: &Registered, core: &CoreContext, lanes: &mut Lanes) {
+fn attach(
+    lease: &mut Lease,
+    session: &mut Session,
+    registered: &Registered,
+    (core, database): (&CoreContext, &str),
+    lanes: &mut Lanes,
+) {
     let target = CancelTarget { pid: lease.connection.pid, secret: lease.connection.secret.as_slice().into() };
     registered.slot().hold(target);
     let must_bind = lease.needs_bind();
-    core.with(|core| session.attach(&mut lease.state, must_bind, core, lanes));
+    core.with(database, |core| session.attach(&mut lease.state, must_bind, core, lanes));
 }
 
 fn flush_client(outlet: &mut Outlet, socket: &mut ClientSocket, lanes: &mut Lanes, input: &[u8]) -> Result<(), End> {

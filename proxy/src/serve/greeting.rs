@@ -76,7 +76,7 @@ pub(super) async fn learn(
         Some(lease) => lease,
         None => pool.lease(binding).await?,
     };
-    let parameters = Rc::new(ask(core, lease, binding, settings, client).await?);
+    let parameters = Rc::new(ask(core, lease, database, binding, settings, client).await?);
     core.greetings.borrow_mut().put(Known {
         database: database.into(),
         role: binding.role().clone(),
@@ -91,6 +91,7 @@ pub(super) async fn learn(
 async fn ask(
     core: &CoreContext,
     mut lease: Lease,
+    database: &str,
     binding: &Binding,
     settings: &Arc<Settings>,
     client: &Arc<Client>,
@@ -103,14 +104,15 @@ async fn ask(
         .collect();
     let mut session = Session::new(0, binding.workspace(), settings.clone());
     let (mut lanes, must_bind) = (Lanes::default(), lease.needs_bind());
-    core.with(|core| session.greet(&mut lease.state, must_bind, core, &mut lanes));
+    core.with(database, |core| session.greet(&mut lease.state, must_bind, core, &mut lanes));
     lease.connection.socket.write_all(lanes.server.bytes(&[])).await.map_err(lost)?;
     let mut received = bytes::BytesMut::new();
     while session.is_waiting() {
         if lease.connection.socket.read_buf(&mut received).await.map_err(lost)? == 0 {
             return Err(lost(std::io::ErrorKind::UnexpectedEof.into()));
         }
-        let (taken, progress) = session.on_server(&received, &mut lease.state, &mut lanes)?;
+        let (taken, progress) =
+            core.with(database, |core| session.on_server(&received, &mut lease.state, core, &mut lanes))?;
         lanes.client.clear();
         bytes::Buf::advance(&mut received, taken);
         if let Progress::Unbound(fault) = progress {

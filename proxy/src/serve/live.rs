@@ -1,12 +1,15 @@
 //! What an operator may change under running clients. It is swapped as a whole; a login looks at it once.
 
 use crate::auth;
+use crate::tenant::Guard;
 use crate::tls::Acceptor;
 
-/// The settings that SIGHUP changes for the next login.
+/// The settings that SIGHUP changes: TLS and authentication for the next login, the guard at once.
 pub struct Live {
     /// TLS for clients, if it is configured.
     pub tls: Option<Acceptor>,
     /// How clients prove their secrets.
     pub auth: auth::Settings,
+    /// What becomes of visible attempts on the walls.
+    pub guard: Guard,
 }

@@ -2,13 +2,16 @@
 //! what it will bring is queued. What is malformed in a way that leaves the framing whole goes to Postgres as it came:
 //! its own error is the right one.
 
+use std::sync::Arc;
+
 use crate::backend::{BackendState, Unnamed};
 use crate::domain::Fault;
 use crate::domain::limits::{OPENED_MESSAGE_BYTES_MAX, PENDING_MESSAGES_MAX};
-use crate::sql::{Deallocates, PinReason};
+use crate::sql::{Deallocates, Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::{Frame, inject, open};
 
+use super::admission::{Admitted, Request};
 use super::effects::Removal;
 use super::expect::{Expect, Injected, Parsed};
 use super::idle::{invalid_length, invalid_type};
@@ -24,6 +27,8 @@ pub enum Taken {
     All,
     /// The next message waits until the server has answered.
     Held,
+    /// The next message waits until rows are reserved for it. [`Session::answered`] follows.
+    Ask(Request),
     /// The client said goodbye.
     Ended,
 }
@@ -94,7 +99,9 @@ impl Session {
                 self.awaiting = true;
                 return Ok((at, Taken::Held));
             }
-            self.message(message, backend, core, lanes)?;
+            if let Some(request) = self.message(message, backend, core, lanes)? {
+                return Ok((at, Taken::Ask(request)));
+            }
             at += message.seen().len();
         }
     }
@@ -105,23 +112,23 @@ impl Session {
         backend: &mut BackendState,
         core: &mut Core<'_>,
         lanes: &mut Lanes,
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<Request>, Fault> {
         let tag = message.frame.tag;
         if self.copying_in {
-            return self.copy_data(message, lanes);
+            return self.copy_data(message, lanes).map(|()| None);
         }
         if self.skipping && matches!(tag, b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C') {
             self.pass(message, lanes);
-            return Ok(());
+            return Ok(None);
         }
         match tag {
-            b'Q' => self.query(message, backend, core, lanes),
+            b'Q' => return Ok(self.query(message, backend, core, lanes)),
             b'F' => self.call(message, lanes),
             b'P' => self.parse(message, backend, core, lanes)?,
             b'B' => self.bind(message, backend, core, lanes),
             b'D' => self.describe(message, backend, lanes),
             b'C' => self.close(message, backend, lanes),
-            b'E' => self.execute(message, lanes),
+            b'E' => return Ok(self.execute(message, backend, core, lanes)),
             b'S' => {
                 self.send(message, Expect::Sync, lanes);
                 self.in_cycle = false;
@@ -136,7 +143,7 @@ impl Session {
             b'd' | b'H' => self.pass(message, lanes),
             tag => return Err(invalid_type(tag)),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// While the server may still read copy data, nothing else reaches it: it would do what it is told as soon as the copy has
@@ -164,24 +171,51 @@ impl Session {
         }
     }
 
-    fn query(&mut self, message: Message<'_>, backend: &mut BackendState, core: &mut Core<'_>, lanes: &mut Lanes) {
-        if !message.is_whole() {
-            // Too long to be opened: it may do everything.
-            self.pin = self.pin.or(Some(PinReason::NotUnderstood));
-        } else if let Ok(text) = open::query(message.seen())
-            && let Some(facts) = core.analysis.facts(text)
+    fn query(
+        &mut self,
+        message: Message<'_>,
+        backend: &mut BackendState,
+        core: &mut Core<'_>,
+        lanes: &mut Lanes,
+    ) -> Option<Request> {
+        let text = if message.is_whole() { open::query(message.seen()).ok() } else { None };
+        let facts = match text {
+            Some(text) => core.analysis.facts(text),
+            // Too long to be opened, or not what a Query is: it may do everything.
+            None => Some(Arc::new(Facts::unknown())),
+        };
+        if text.is_some()
+            && let Some(fault) = self.guarded(facts.as_ref(), core)
         {
+            self.deny(message, fault, backend, lanes);
+            return None;
+        }
+        let watched = match self.admit(facts.as_ref(), text, core) {
+            Admitted::Ask(request) => return Some(request),
+            Admitted::Denied(fault) => {
+                self.deny(message, fault, backend, lanes);
+                return None;
+            }
+            Admitted::Send(watched) => watched,
+        };
+        if let Some(facts) = &facts {
             if let Some(Deallocates::One(name)) = &facts.deallocates {
                 self.surface(name.as_bytes(), message, lanes);
             }
-            self.note(&facts, backend, core);
-            self.arm(Removal::of(&facts));
+            self.note_facts(facts, backend, core);
+            self.arm(Removal::of(facts));
         }
-        let serial = self.statements.unnamed_replaced(&[], None);
-        backend.set_unnamed(Unnamed::None);
-        self.send(message, Expect::Query(serial), lanes);
-        self.in_cycle = false;
+        match (watched, text) {
+            (Some(watched), Some(text)) if watched.is_held => self.hold_query(message, text, watched, backend, lanes),
+            (watched, _) => {
+                let serial = self.statements.unnamed_replaced(&[], None);
+                backend.set_unnamed(Unnamed::None);
+                self.send(message, Expect::Query(serial, watched), lanes);
+                self.in_cycle = false;
+            }
+        }
         self.raise_barrier();
+        None
     }
 
     /// Gives a shared statement the name under which the client knows it, for a DEALLOCATE that is about to remove it.
@@ -201,10 +235,32 @@ impl Session {
         self.send(message, Expect::Call, lanes);
     }
 
-    fn execute(&mut self, message: Message<'_>, lanes: &mut Lanes) {
+    fn execute(
+        &mut self,
+        message: Message<'_>,
+        backend: &mut BackendState,
+        core: &Core<'_>,
+        lanes: &mut Lanes,
+    ) -> Option<Request> {
+        let portal = open::portal(message.seen()).and_then(|name| self.portals.get(name)).cloned();
+        let (facts, text) = portal.map_or((None, None), |portal| (Some(portal.facts), portal.text));
+        let watched = match self.admit(facts.as_ref(), text.as_deref().map(str::as_bytes), core) {
+            Admitted::Ask(request) => return Some(request),
+            Admitted::Denied(fault) => {
+                self.deny(message, fault, backend, lanes);
+                return None;
+            }
+            Admitted::Send(watched) => watched,
+        };
+        let is_held = watched.as_ref().is_some_and(|watched| watched.is_held);
         self.arm(self.bound);
-        self.send(message, Expect::Execute, lanes);
+        self.send(message, Expect::Execute(watched), lanes);
         self.in_cycle = true;
+        if is_held {
+            inject::bare(lanes.server.author(message.input), b'H');
+            self.awaiting = true;
+        }
+        None
     }
 
     /// Passes a message on and queues what it brings.

@@ -14,6 +14,8 @@ use crate::wire::open::{BindHead, Named, Parse, named};
 use super::client::Message;
 use super::effects::Removal;
 use super::expect::{Expect, Injected, Own, Parsed};
+use super::happened::Texts;
+use super::watched::Portal;
 use super::{Core, Lanes, Session};
 
 impl Session {
@@ -34,6 +36,10 @@ impl Session {
             return Ok(());
         };
         let facts = core.analysis.facts(parse.text);
+        if let Some(fault) = self.guarded(facts.as_ref(), core) {
+            self.deny(message, fault, backend, lanes);
+            return Ok(());
+        }
         if parse.name.is_empty() {
             let serial = self.statements.unnamed_replaced(parse.rest, facts);
             backend.set_unnamed(Unnamed::Of(self.id, serial));
@@ -154,10 +160,12 @@ impl Session {
         let Ok(Some(head)) = BindHead::open(message.seen(), message.frame.total) else {
             return self.send(message, Expect::Bind, lanes);
         };
+        self.portals.bind(head.portal, None);
         if head.statement.is_empty() {
             let facts = self.statements.unnamed_facts().cloned();
             self.bring_unnamed(message, backend, lanes);
-            self.bound(facts.as_ref(), backend, core);
+            let text = self.statements.unnamed().and_then(|rest| full_text(rest, core));
+            self.bound(head.portal, facts.as_ref(), text, backend, core);
             return self.send(message, Expect::Bind, lanes);
         }
         let Some(body) = self.statements.get(head.statement).cloned() else {
@@ -167,13 +175,21 @@ impl Session {
         let out = lanes.server.author(message.input);
         inject::bind_head(out, head.portal, name.write(&mut [0; 32]), message.frame.total - head.bytes);
         self.pass_from(message, head.bytes, lanes);
-        self.bound(body.facts(), backend, core);
+        self.bound(head.portal, body.facts(), full_text(body.rest(), core), backend, core);
         self.expects.push(Expect::Bind, &mut lanes.client);
     }
 
-    fn bound(&mut self, facts: Option<&Arc<Facts>>, backend: &mut BackendState, core: &Core<'_>) {
+    fn bound(
+        &mut self,
+        portal: &[u8],
+        facts: Option<&Arc<Facts>>,
+        text: Option<Arc<str>>,
+        backend: &mut BackendState,
+        core: &Core<'_>,
+    ) {
+        self.portals.bind(portal, facts.map(|facts| Portal { facts: facts.clone(), text }));
         if let Some(facts) = facts {
-            self.note(facts, backend, core);
+            self.note_facts(facts, backend, core);
             self.bound = self.bound.and(Removal::of(facts));
         }
     }
@@ -243,4 +259,13 @@ impl Session {
             self.expects.push(Expect::Injected(Injected::Close), &mut lanes.client);
         }
     }
+}
+
+/// The text in what follows a name in a Parse, if the trail keeps texts as they were sent.
+fn full_text(rest: &[u8], core: &Core<'_>) -> Option<Arc<str>> {
+    if core.audit.texts != Texts::Full {
+        return None;
+    }
+    let text = rest.split(|byte| *byte == 0).next().unwrap_or_default();
+    Some(String::from_utf8_lossy(text).into())
 }

@@ -68,7 +68,7 @@ impl Session {
     }
 
     /// A statement with these facts is on its way.
-    pub(super) fn note(&mut self, facts: &Arc<Facts>, backend: &mut BackendState, core: &Core<'_>) {
+    pub(super) fn note_facts(&mut self, facts: &Arc<Facts>, backend: &mut BackendState, core: &Core<'_>) {
         if let Some(reason) = facts.pins {
             self.pin.get_or_insert(reason);
         }

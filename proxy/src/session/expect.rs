@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::backend::Body;
+use crate::domain::Fault;
 use crate::wire::{Outbound, author};
+
+use super::watched::Watched;
 
 /// One thing that is still to come.
 #[derive(Debug)]
@@ -20,12 +23,12 @@ pub(super) enum Expect {
     CloseUnnamed(u64),
     /// RowDescription or NoData, perhaps behind a ParameterDescription.
     Describe,
-    /// CommandComplete, EmptyQueryResponse or PortalSuspended.
-    Execute,
+    /// CommandComplete, EmptyQueryResponse or PortalSuspended, of a statement whose outcome may matter.
+    Execute(Option<Box<Watched>>),
     /// ReadyForQuery of a Sync.
     Sync,
     /// Everything up to the ReadyForQuery of a Query, after which there is no unnamed statement, under this serial number.
-    Query(u64),
+    Query(u64, Option<Box<Watched>>),
     /// Everything up to the ReadyForQuery of a FunctionCall.
     Call,
     /// Where the client ended its copy data. Nothing comes for it.
@@ -41,7 +44,7 @@ pub(super) enum Expect {
 impl Expect {
     /// Whether what follows begins a cycle of its own.
     const fn ends_cycle(&self) -> bool {
-        is_sync(self) || matches!(self, Self::Query(_) | Self::Call)
+        is_sync(self) || matches!(self, Self::Query(..) | Self::Call)
     }
 
     /// Whether it stands for a message after which a name is taken or free.
@@ -52,7 +55,10 @@ impl Expect {
     /// The serial number of the client's unnamed statement, or of there being none, from this message on.
     pub(super) const fn unnamed(&self) -> Option<u64> {
         match self {
-            Self::Parse(Parsed::Unnamed(serial)) | Self::Query(serial) | Self::CloseUnnamed(serial) => Some(*serial),
+            Self::Parse(Parsed::Unnamed(serial))
+            | Self::Query(serial, _)
+            | Self::CloseUnnamed(serial)
+            | Self::Injected(Injected::Replacing(serial)) => Some(*serial),
             _ => None,
         }
     }
@@ -86,6 +92,14 @@ pub(super) enum Injected {
     Throwaway,
     /// A Parse that makes a name known, so that the client's DEALLOCATE finds it. A Sync of ours follows.
     Surface,
+    /// A Parse of ours in place of the client's, or of its Query: what was its unnamed statement is gone, under this serial number.
+    Replacing(u64),
+    /// A Bind of the unnamed portal.
+    Bound,
+    /// A Describe of a Query that is sent in the extended protocol: the client gets its RowDescription, and no NoData.
+    Columns,
+    /// An Execute that raises an error, which the client is told in our words.
+    Denial(Box<Fault>),
     /// A Close.
     Close,
     /// A Sync.
@@ -157,6 +171,25 @@ impl Expects {
         self.queue.front()
     }
 
+    /// What is watched of the message whose answer comes next. [`Self::give_watched`] puts it back.
+    pub(super) fn take_watched(&mut self) -> Option<Box<Watched>> {
+        match self.queue.front_mut()? {
+            Expect::Query(_, watched) | Expect::Execute(watched) => watched.take(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn give_watched(&mut self, given: Option<Box<Watched>>) {
+        if let Some(Expect::Query(_, watched) | Expect::Execute(watched)) = self.queue.front_mut() {
+            *watched = given;
+        }
+    }
+
+    /// Whether the message whose answer comes next is watched.
+    pub(super) fn is_watched(&self) -> bool {
+        matches!(self.queue.front(), Some(Expect::Query(_, Some(_)) | Expect::Execute(Some(_))))
+    }
+
     /// Queues what a message just sent will bring. Answers of ours that are due at once are written.
     pub(super) fn push(&mut self, expect: Expect, client: &mut Outbound) {
         let behind = self.head_at + self.queue.len() as u64 + 1;
@@ -224,7 +257,7 @@ impl Expects {
                 self.drop_behind_head(1);
                 CopyInput::Ended
             }
-            Some(_) if matches!(self.head(), Some(Expect::Execute)) => CopyInput::Ended,
+            Some(_) if matches!(self.head(), Some(Expect::Execute(_))) => CopyInput::Ended,
             Some(_) => {
                 self.head_at += 1;
                 self.queue.remove(1).map_or(CopyInput::Ended, CopyInput::Refused)
@@ -241,7 +274,7 @@ impl Expects {
     /// Hands out everything, the latest first, and says how many cycles of the client were under way.
     pub(super) fn abandon(&mut self, undone: impl FnMut(Expect)) -> usize {
         let cycles =
-            self.queue.iter().filter(|each| matches!(each, Expect::Sync | Expect::Query(_) | Expect::Call)).count();
+            self.queue.iter().filter(|each| matches!(each, Expect::Sync | Expect::Query(..) | Expect::Call)).count();
         self.head_at += self.queue.len() as u64;
         self.queue.drain(..).rev().for_each(undone);
         cycles

@@ -5,30 +5,43 @@
 //! (up to Sync, Flush, Query or FunctionCall) before it asks for one. *Attached* every message is passed on at once:
 //! `client.rs` sends, `server.rs` relays what comes back, and `expect.rs` keeps in order what is still to come.
 
+mod admission;
 mod client;
 mod client_statements;
 mod effects;
 mod expect;
+mod happened;
 mod idle;
+mod outcome;
 mod server;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod transaction;
+mod watched;
 
 use std::sync::Arc;
 
 use crate::backend::{BackendState, Bodies, SessionId, Settings};
 use crate::domain::limits::SEAL_LIFE;
 use crate::domain::{Fault, WorkspaceId};
-use crate::sql::{Analysis, PinReason};
-use crate::tenant::{ContextNames, Seal, SigningKey, context};
+use crate::quota::meter::Change;
+use crate::quota::{Accounts, ResourceId};
+use crate::sql::{Analysis, Catalog, PinReason};
+use crate::tenant::{ContextNames, Guard, MeterTag, Seal, SigningKey, context};
 use crate::wire::{Outbound, author, inject};
 
+use admission::Asked;
 use effects::{Barrier, Removal};
 use expect::{BindStep, Expect, Expects, Injected};
+use outcome::Deciding;
 use statements::Statements;
+use transaction::Transaction;
+use watched::Portals;
 
+pub use admission::Request;
 pub use client::Taken;
+pub use happened::{AuditPolicy, Happened, Texts};
 pub use idle::Idle;
 
 /// What a session borrows from its core while it decides.
@@ -43,8 +56,18 @@ pub struct Core<'a> {
     pub names: &'a ContextNames,
     /// Seconds since the epoch, by our clock.
     pub now: i64,
+    /// The same in microseconds.
+    pub now_us: i64,
     /// A fresh random number from -1 to 1, for `setseed`.
     pub seed: f64,
+    /// What becomes of visible attempts on the walls.
+    pub guard: &'a Guard,
+    /// What is known of the database's catalog.
+    pub catalog: &'a dyn Fn() -> Option<Arc<Catalog>>,
+    /// What workspaces use, and how much they may.
+    pub accounts: &'a Accounts,
+    /// How the audit trail keeps writes.
+    pub audit: AuditPolicy,
 }
 
 /// Where the bytes go.
@@ -64,6 +87,11 @@ pub enum Progress {
     /// The context or a setting of the session couldn't be established: nothing that follows ran in the workspace. The
     /// server connection must be closed, and [`Session::detach_failed`] tells the client.
     Unbound(Fault),
+    /// Rows must be reserved before the client hears of its statement. [`Session::answered`] and [`Session::proceed`] follow.
+    Ask(Request),
+    /// A write is done, and the client may hear of it when [`Session::take_happened`] is on disk. [`Session::release_withheld`]
+    /// follows.
+    Withheld,
 }
 
 /// How a server connection is left.
@@ -115,6 +143,20 @@ pub struct Session {
     sealed_with: String,
     /// The server connection broke the protocol.
     broken: bool,
+    /// What the client's transaction has done.
+    transaction: Transaction,
+    portals: Portals,
+    /// What the meters reported since the last answer.
+    metered: smallvec::SmallVec<[(ResourceId, Change); 2]>,
+    /// What was asked for the message that comes next.
+    asked: Asked,
+    /// A held statement whose rows are being reserved.
+    deciding: Option<Deciding>,
+    /// A simple Query was sent in the extended protocol, and its Sync wasn't.
+    holds_query: bool,
+    /// The status of a ReadyForQuery that waits for the audit trail.
+    withheld: Option<u8>,
+    happened: Vec<Happened>,
     /// Bytes of a client's message still to be passed on unread.
     passing: usize,
     /// Bytes of a client's message still to be dropped unread.
@@ -159,6 +201,14 @@ impl Session {
             copy_refused: false,
             sealed_with: String::new(),
             broken: false,
+            transaction: Transaction::default(),
+            portals: Portals::default(),
+            metered: smallvec::SmallVec::new(),
+            asked: Asked::default(),
+            deciding: None,
+            holds_query: false,
+            withheld: None,
+            happened: Vec::new(),
             passing: 0,
             dropping: 0,
             relaying: 0,
@@ -177,7 +227,7 @@ impl Session {
 
     /// Whether the server connection owes nothing and is in no cycle: what is sent now begins a new statement.
     pub fn is_at_boundary(&self) -> bool {
-        self.expects.is_empty() && !self.in_cycle && !self.skipping && self.passing == 0
+        self.expects.is_empty() && !self.in_cycle && !self.skipping && self.passing == 0 && self.deciding.is_none()
     }
 
     /// Whether the server connection may be given back.
@@ -203,7 +253,24 @@ impl Session {
 
     /// Whether a statement of the client runs or waits for its answer.
     pub fn is_waiting(&self) -> bool {
-        !self.expects.is_empty()
+        !self.expects.is_empty() || self.deciding.is_some()
+    }
+
+    /// What the audit trail is to be told, since this was last asked.
+    pub fn take_happened(&mut self) -> Vec<Happened> {
+        std::mem::take(&mut self.happened)
+    }
+
+    /// Whether there is anything to tell.
+    pub const fn has_happened(&self) -> bool {
+        !self.happened.is_empty()
+    }
+
+    /// What the client waited for is on disk: it is told that its cycle is over.
+    pub fn release_withheld(&mut self, lanes: &mut Lanes) {
+        if let Some(status) = self.withheld.take() {
+            author::ready_in(lanes.client.author(&[]), status);
+        }
     }
 
     /// Whether a transaction is open, as far as the server has told.
@@ -247,6 +314,7 @@ impl Session {
         let seal = Seal::new(core.signing_key, workspace, backend.pid(), database_now);
         context::bind(lanes.server.author(input), core.names, workspace, &seal, core.seed);
         seal.as_str().clone_into(&mut self.sealed_with);
+        backend.set_meter_tag(MeterTag::new(core.signing_key, backend.pid()));
         for step in BindStep::ALL {
             self.expects.push(Expect::Injected(Injected::Bind(step)), &mut lanes.client);
         }
@@ -305,5 +373,9 @@ impl Session {
         self.bound = Removal::default();
         self.awaiting = false;
         self.reopening = false;
+        self.portals.clear();
+        self.metered.clear();
+        self.deciding = None;
+        self.holds_query = false;
     }
 }

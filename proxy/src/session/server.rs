@@ -5,10 +5,15 @@ use crate::backend::{BackendState, Unnamed};
 use crate::domain::limits::OPENED_MESSAGE_BYTES_MAX;
 use crate::domain::{Fault, Origin, SqlState};
 use crate::wire::frame::HEAD;
-use crate::wire::{Frame, inject, open};
+use crate::wire::{Frame, author, inject, open};
 
+use super::admission::Request;
 use super::expect::{BindStep, CopyInput, Expect, Injected, Parsed};
-use super::{Lanes, Progress, Session};
+use super::happened::Happened;
+use super::{Core, Lanes, Progress, Session};
+
+/// The longest notice that may be a meter's report, in bytes.
+const NOTICE_OPENED_BYTES_MAX: usize = 16 * 1024;
 
 /// What becomes of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +26,14 @@ enum Fate {
     Swallow,
     /// It is the last that answers a message of ours.
     SwallowLast,
+    /// It is the error that a denial was to raise: the client gets ours, and the server skips to the next Sync.
+    Denied,
+    /// It is kept until what the statement added is reserved, which must be asked for.
+    Ask(Request),
+    /// What a held statement added was reserved at once.
+    Proceed,
+    /// It is a ReadyForQuery that waits for the audit trail.
+    Withhold,
     /// The client gets it, and the server skips to the next Sync.
     RelayAndSkip,
     /// It answers a message of ours, and the server skips to a Sync of ours.
@@ -38,6 +51,7 @@ impl Session {
         &mut self,
         input: &[u8],
         backend: &mut BackendState,
+        core: &Core<'_>,
         lanes: &mut Lanes,
     ) -> Result<(usize, Progress), Fault> {
         let mut at = 0;
@@ -56,7 +70,7 @@ impl Session {
                 break;
             }
             let seen = &rest[..rest.len().min(frame.total)];
-            let fate = self.fate(frame.tag, seen, backend).inspect_err(|_| self.broken = true)?;
+            let fate = self.fate(frame.tag, seen, backend, core).inspect_err(|_| self.broken = true)?;
             let relayed = matches!(fate, Fate::Relay | Fate::RelayLast | Fate::RelayAndSkip);
             if relayed {
                 lanes.client.relay(input, at..at + seen.len());
@@ -67,12 +81,38 @@ impl Session {
                 Fate::Relay | Fate::Swallow => {}
                 Fate::RelayLast | Fate::SwallowLast => {
                     let paid = self.expects.pop(input, &mut lanes.client);
-                    if let Some(serial) = paid.and_then(|paid| paid.unnamed()) {
-                        self.statements.unnamed_confirmed(serial);
+                    match paid {
+                        Some(Expect::Execute(_)) => self.sync_held_query(lanes),
+                        Some(paid) => {
+                            if let Some(serial) = paid.unnamed() {
+                                self.statements.unnamed_confirmed(serial);
+                            }
+                        }
+                        None => {}
                     }
                 }
-                Fate::RelayAndSkip | Fate::SwallowAndSkip => self.skip(backend),
+                Fate::RelayAndSkip | Fate::SwallowAndSkip => {
+                    self.skip(backend);
+                    self.sync_held_query(lanes);
+                }
+                Fate::Denied => {
+                    if let Some(Expect::Injected(Injected::Denial(fault))) = self.expects.head() {
+                        author::error(lanes.client.author(input), author::Severity::Error, fault);
+                    }
+                    self.skip(backend);
+                    self.sync_held_query(lanes);
+                }
                 Fate::Unbound => return Ok((at, Progress::Unbound(unbound(seen)))),
+                Fate::Ask(request) => return Ok((at, Progress::Ask(request))),
+                Fate::Proceed => {
+                    let _ = self.proceed(input, core, lanes);
+                }
+                Fate::Withhold => {
+                    self.expects.pop(input, &mut lanes.client);
+                    self.withheld = Some(self.status);
+                    self.settle(backend, lanes);
+                    return Ok((at, Progress::Withheld));
+                }
             }
         }
         self.end_failed_copy(lanes);
@@ -97,30 +137,39 @@ impl Session {
     /// Whether a message must be there as a whole before it is acted upon.
     fn is_opened(&self, frame: Frame) -> bool {
         let swallowing = matches!(self.expects.head(), Some(Expect::Injected(_)));
-        frame.total <= OPENED_MESSAGE_BYTES_MAX && (swallowing || matches!(frame.tag, b'Z' | b'E'))
+        match frame.tag {
+            b'N' => frame.total <= NOTICE_OPENED_BYTES_MAX,
+            b'Z' | b'E' | b'C' | b's' => frame.total <= OPENED_MESSAGE_BYTES_MAX,
+            _ => swallowing && frame.total <= OPENED_MESSAGE_BYTES_MAX,
+        }
     }
 
-    fn fate(&mut self, tag: u8, seen: &[u8], backend: &mut BackendState) -> Result<Fate, Fault> {
+    fn fate(&mut self, tag: u8, seen: &[u8], backend: &mut BackendState, core: &Core<'_>) -> Result<Fate, Fault> {
         let swallowing = matches!(self.expects.head(), Some(Expect::Injected(_)));
         match tag {
-            b'Z' => self.ready(seen),
-            b'E' => self.error(seen, backend),
+            b'Z' => self.ready(seen, core),
+            b'E' => self.error(seen, backend, core),
             b'S' => Ok(self.parameter(seen, swallowing)),
+            b'N' if self.is_report(seen, backend, core) => Ok(Fate::Swallow),
             b'N' if swallowing => Ok(Fate::Swallow),
             b'N' | b'A' => Ok(Fate::Relay),
             b'V' => self.function_result(seen, backend),
-            _ => self.answer(tag, backend),
+            _ => self.answer(tag, seen, backend, core),
         }
     }
 
     /// The messages that mean something only as the answer to what is owed first.
-    fn answer(&mut self, tag: u8, backend: &mut BackendState) -> Result<Fate, Fault> {
+    fn answer(&mut self, tag: u8, seen: &[u8], backend: &mut BackendState, core: &Core<'_>) -> Result<Fate, Fault> {
         let head = self.expects.head().ok_or_else(|| broken("an answer that nothing was asked for"))?;
         match (tag, head) {
-            (b'D' | b'H' | b'd' | b'c', Expect::Query(_) | Expect::Execute) => Ok(Fate::Relay),
-            (b'T' | b'C' | b'I', Expect::Query(_)) => Ok(Fate::Relay),
-            (b'G', Expect::Query(_) | Expect::Execute) => {
-                let extended = matches!(head, Expect::Execute);
+            (b'D' | b'H' | b'd' | b'c', Expect::Query(..) | Expect::Execute(_)) => Ok(Fate::Relay),
+            (b'T' | b'I', Expect::Query(..)) => Ok(Fate::Relay),
+            (b'C', Expect::Query(..)) => {
+                self.note(seen, core);
+                Ok(Fate::Relay)
+            }
+            (b'G', Expect::Query(..) | Expect::Execute(_)) => {
+                let extended = matches!(head, Expect::Execute(_));
                 self.copying_in = match self.expects.copy_begins() {
                     CopyInput::Awaited => true,
                     CopyInput::Ended => false,
@@ -139,9 +188,13 @@ impl Session {
                 }
                 Ok(Fate::Relay)
             }
-            (b'C' | b'I' | b's', Expect::Execute) => {
+            (b'C' | b'I' | b's', Expect::Execute(_)) => {
                 self.copying_in = false;
-                Ok(Fate::RelayLast)
+                Ok(match self.note(seen, core) {
+                    Some(request) => Fate::Ask(request),
+                    None if self.deciding.is_some() => Fate::Proceed,
+                    None => Fate::RelayLast,
+                })
             }
             (b'1', Expect::Parse(_)) | (b'2', Expect::Bind) => Ok(Fate::RelayLast),
             (b'3', Expect::Close | Expect::CloseUnnamed(_)) => Ok(Fate::RelayLast),
@@ -149,19 +202,40 @@ impl Session {
             (b'T' | b'n', Expect::Describe) => Ok(Fate::RelayLast),
             (
                 b'1',
-                Expect::Injected(Injected::Parse(_) | Injected::Unnamed | Injected::Throwaway | Injected::Surface),
-            ) => Ok(Fate::SwallowLast),
+                Expect::Injected(
+                    Injected::Parse(_)
+                    | Injected::Unnamed
+                    | Injected::Throwaway
+                    | Injected::Surface
+                    | Injected::Replacing(_),
+                ),
+            )
+            | (b'2', Expect::Injected(Injected::Bound))
+            | (b'n', Expect::Injected(Injected::Columns)) => Ok(Fate::SwallowLast),
+            (b'T', Expect::Injected(Injected::Columns)) => Ok(Fate::RelayLast),
             (b'3', Expect::Injected(Injected::Close)) => Ok(Fate::SwallowLast),
             _ => Err(broken("an answer to something else than was asked")),
         }
     }
 
-    fn ready(&mut self, seen: &[u8]) -> Result<Fate, Fault> {
+    /// A statement is complete. On the way that most take nothing is to be noted.
+    fn note(&mut self, seen: &[u8], core: &Core<'_>) -> Option<Request> {
+        if self.transaction.is_empty() && self.metered.is_empty() && !self.expects.is_watched() {
+            return None;
+        }
+        self.completed(seen, core)
+    }
+
+    fn ready(&mut self, seen: &[u8], core: &Core<'_>) -> Result<Fate, Fault> {
         let status = open::ready_status(seen).filter(|status| matches!(status, b'I' | b'T' | b'E'));
         self.status = status.ok_or_else(|| broken("a ReadyForQuery with an unknown status"))?;
         self.copying_in = false;
         match self.expects.head() {
-            Some(Expect::Sync | Expect::Query(_) | Expect::Call) => Ok(Fate::RelayLast),
+            Some(Expect::Sync | Expect::Query(..) | Expect::Call) => {
+                self.at_ready(core);
+                let must_be_recorded = core.audit.strict && self.happened.iter().any(Happened::is_done_write);
+                Ok(if must_be_recorded { Fate::Withhold } else { Fate::RelayLast })
+            }
             Some(Expect::Injected(Injected::Setting | Injected::Bind(_) | Injected::ReadBack(_) | Injected::Sync)) => {
                 Ok(Fate::SwallowLast)
             }
@@ -169,7 +243,7 @@ impl Session {
         }
     }
 
-    fn error(&mut self, seen: &[u8], backend: &mut BackendState) -> Result<Fate, Fault> {
+    fn error(&mut self, seen: &[u8], backend: &mut BackendState, core: &Core<'_>) -> Result<Fate, Fault> {
         if std::mem::take(&mut self.copying_in) {
             self.copy_failed = true;
         }
@@ -191,12 +265,19 @@ impl Session {
                 Fate::Swallow
             }
             Some(Expect::Injected(Injected::Surface)) => Fate::SwallowAndSkip,
-            Some(Expect::Query(_) | Expect::Call) => {
+            Some(Expect::Injected(Injected::Denial(fault))) if is_denial(seen, fault) => {
                 self.erred = true;
+                self.transaction.failed = true;
+                Fate::Denied
+            }
+            Some(Expect::Query(..) | Expect::Call) => {
+                self.erred = true;
+                self.failed(seen, core);
                 Fate::Relay
             }
             Some(_) => {
                 self.erred = true;
+                self.failed(seen, core);
                 Fate::RelayAndSkip
             }
             None => return Err(broken("an error that nothing was asked for")),
@@ -269,6 +350,12 @@ fn undo(skipped: &Expect, backend: &mut BackendState) {
         other if other.unnamed().is_some() => backend.set_unnamed(Unnamed::Unknown),
         _ => {}
     }
+}
+
+/// Whether an error is the one that `cordon.deny()` raises for this fault.
+fn is_denial(error: &[u8], fault: &Fault) -> bool {
+    let field = |code: u8| open::error_field(error, code).map(|range| &error[range]);
+    field(b'C') == Some(fault.sqlstate.0.as_bytes()) && field(b'M') == Some(b"pgcordon: denied")
 }
 
 fn unbound(error: &[u8]) -> Fault {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{Core, Idle, Lanes, Leaving, Progress, Session, Taken};
+use super::{AuditPolicy, Core, Idle, Lanes, Leaving, Progress, Session, Taken, Texts};
 use crate::backend::{BackendState, Bodies, Settings};
 use crate::domain::{Fault, Origin, SqlState, WorkspaceId};
-use crate::sql::{Analysis, PinReason};
-use crate::tenant::{ContextNames, SigningKey};
+use crate::quota::Accounts;
+use crate::sql::{Analysis, Catalog, PinReason};
+use crate::tenant::{ContextNames, Guard, SigningKey};
 use crate::wire::frame::{Frame, HEAD};
 use crate::wire::inject;
 
@@ -27,6 +28,10 @@ struct Stage {
     signing_key: SigningKey,
     names: ContextNames,
     now: i64,
+    guard: Guard,
+    accounts: Accounts,
+    catalog: Option<Arc<Catalog>>,
+    audit: AuditPolicy,
     lanes: Lanes,
 }
 
@@ -45,6 +50,10 @@ impl Stage {
             signing_key: SigningKey::new(vec![1; 32]),
             names: ContextNames::default(),
             now: 1_000_000,
+            guard: Guard::default(),
+            accounts: Accounts::new(crate::quota::Settings::default(), Arc::default()),
+            catalog: None,
+            audit: AuditPolicy { strict: false, texts: Texts::Normalized, refuses: false },
             lanes: Lanes::default(),
         }
     }
@@ -72,13 +81,19 @@ impl Stage {
     }
 
     fn lent<T>(&mut self, run: impl FnOnce(&mut Session, &mut BackendState, &mut Core<'_>, &mut Lanes) -> T) -> T {
+        let catalog = self.catalog.clone();
         let mut core = Core {
             analysis: &mut self.analysis,
             bodies: &self.bodies,
             signing_key: &self.signing_key,
             names: &self.names,
             now: self.now,
+            now_us: self.now * 1_000_000,
             seed: 0.5,
+            guard: &self.guard,
+            catalog: &|| catalog.clone(),
+            accounts: &self.accounts,
+            audit: self.audit,
         };
         run(&mut self.session, &mut self.backend, &mut core, &mut self.lanes)
     }
@@ -120,15 +135,16 @@ impl Stage {
     /// `V(seal)` stands for the echo of the seal that was asked for.
     fn server(&mut self, script: &str) -> String {
         let bytes = script_bytes(&script.replace("V(seal)", &format!("V({})", self.session.sealed_with)));
-        let (taken, progress) =
-            self.lent(|session, backend, _, lanes| session.on_server(&bytes, backend, lanes)).expect("no fault");
+        let (taken, progress) = self
+            .lent(|session, backend, core, lanes| session.on_server(&bytes, backend, core, lanes))
+            .expect("no fault");
         assert_eq!((taken, progress), (bytes.len(), Progress::Going), "{script}");
         self.sent_to_client(&bytes)
     }
 
     fn broken_by(&mut self, script: &str) -> Fault {
         let bytes = script_bytes(script);
-        self.lent(|session, backend, _, lanes| session.on_server(&bytes, backend, lanes)).expect_err("a fault")
+        self.lent(|session, backend, core, lanes| session.on_server(&bytes, backend, core, lanes)).expect_err("a fault")
     }
 }
 

@@ -199,6 +199,16 @@ impl Catalog {
         name.schema.as_deref().into_iter().chain(path.iter().map(|schema| &**schema)).filter_map(in_schema)
     }
 
+    /// The schema of the relation that a name without one stands for, if it can't be another.
+    pub fn schema_of(&self, name: &Relation) -> Option<&str> {
+        let mut schemas =
+            self.path.iter().map(|schema| &**schema).filter(|schema| {
+                self.relations.get(*schema).is_some_and(|relations| relations.contains_key(&name.name))
+            });
+        let first = schemas.next()?;
+        schemas.next().is_none().then_some(first)
+    }
+
     /// What is known of every function that a call may run.
     pub(super) fn called(&self, call: &FunctionName) -> Known {
         match call.schema.as_deref() {

@@ -3,10 +3,12 @@
 
 pub mod binding;
 pub mod context;
+pub mod guard;
 pub mod meter_tag;
 pub mod seal;
 
 pub use binding::{Binding, Tenant};
 pub use context::ContextNames;
+pub use guard::Guard;
 pub use meter_tag::MeterTag;
 pub use seal::{Seal, SigningKey};

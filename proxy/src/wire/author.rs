@@ -62,6 +62,11 @@ pub fn ready(out: &mut BytesMut) {
     put(out, &ReadyForQuery::new(TransactionStatus::Idle));
 }
 
+/// Writes ReadyForQuery with a status that Postgres told: `I`, `T` or `E`.
+pub fn ready_in(out: &mut BytesMut, status: u8) {
+    out.put_slice(&[b'Z', 0, 0, 0, 5, status]);
+}
+
 /// Writes a message without a body: ParseComplete (`1`), CloseComplete (`3`).
 pub fn bare(out: &mut BytesMut, tag: u8) {
     out.put_u8(tag);

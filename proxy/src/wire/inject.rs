@@ -63,6 +63,26 @@ pub fn about_statement(out: &mut BytesMut, tag: u8, name: &[u8]) {
     finish(out, start);
 }
 
+/// Writes a Bind of the unnamed statement, without parameters, to the unnamed portal.
+pub fn bind_unnamed(out: &mut BytesMut) {
+    bind_head(out, b"", b"", 6);
+    out.put_slice(&[0; 6]);
+}
+
+/// Writes a Describe of the unnamed portal.
+pub fn describe_portal(out: &mut BytesMut) {
+    let start = begin(out, b'D');
+    out.put_slice(b"P\0");
+    finish(out, start);
+}
+
+/// Writes an Execute of the unnamed portal, for all rows.
+pub fn execute_unnamed(out: &mut BytesMut) {
+    let start = begin(out, b'E');
+    out.put_slice(&[0; 5]);
+    finish(out, start);
+}
+
 /// Writes a Query.
 pub fn query(out: &mut BytesMut, text: &[u8]) {
     let start = begin(out, b'Q');

@@ -99,6 +99,11 @@ pub fn query(message: &[u8]) -> Result<&[u8], BadFields> {
     if rest.is_empty() { Ok(text) } else { Err(BadFields) }
 }
 
+/// The portal of a whole Execute.
+pub fn portal(message: &[u8]) -> Option<&[u8]> {
+    cstr(message.get(HEAD..)?).ok().map(|(name, _)| name)
+}
+
 /// The function a FunctionCall calls, as its OID.
 pub fn function_oid(message: &[u8]) -> Option<u32> {
     message.get(HEAD..)?.first_chunk::<4>().map(|oid| u32::from_be_bytes(*oid))

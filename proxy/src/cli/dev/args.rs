@@ -45,7 +45,7 @@ pub struct Args {
     /// Also make a key that runs as a superuser, for test suites.
     #[arg(long)]
     pub(super) superuser_key: bool,
-    /// Leave the statement guard off, for tests of the other walls (this version has no guard yet: no effect).
+    /// Leave the statement guard off, for tests of the other walls.
     #[arg(long)]
     pub(super) no_guard: bool,
     #[command(subcommand)]

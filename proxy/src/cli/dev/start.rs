@@ -125,7 +125,11 @@ fn configuration(args: &Args, overrides: Table, ports: &Ports, memory: &Memory, 
     proxy::set(&mut table, "http", "listen", ports.http.0.clone());
     proxy::set(&mut table, "pool", "size", i64::from(pool_size));
     proxy::upstream(&mut table, &home.socket(), cluster.port, &admin_dsn(cluster.port, memory));
-    let _ = args.no_guard;
+    if args.no_guard {
+        for rule in ["context", "control_schema", "role", "alter_role", "two_phase"] {
+            proxy::set(&mut table, "guard", rule, "off");
+        }
+    }
     table
 }
 

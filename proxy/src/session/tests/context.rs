@@ -17,7 +17,7 @@ fn a_failed_bind_withholds_every_answer() {
     stage.client("Q(select 1) P(,select 2) B(,) E() S P(,select 3)");
     let bytes = script_bytes("E(SQLSTATE57014) Z(I) V Z(I) V Z(I) T D C(SELECT 1) Z(I)");
     let (_, progress) =
-        stage.lent(|session, backend, _, lanes| session.on_server(&bytes, backend, lanes)).expect("no fault");
+        stage.lent(|session, backend, core, lanes| session.on_server(&bytes, backend, core, lanes)).expect("no fault");
     let Progress::Unbound(fault) = progress else { panic!("a failed bind must be seen") };
     assert_eq!(stage.sent_to_client(&bytes), "");
     stage.session.detach_failed(&fault, &mut stage.lanes);
@@ -69,6 +69,7 @@ fn reports_and_notices_of_our_own_messages_stay_here() {
 #[test]
 fn a_tenant_that_touches_its_context_is_bound_anew() {
     let mut stage = Stage::attached();
+    stage.guard = Guard::off();
     stage.client("Q(set app.workspace_id = 'x')");
     stage.server("C(SET) Z(I)");
     assert_eq!(stage.client("Q(select 1)"), "bind seal seed Q(select 1)");

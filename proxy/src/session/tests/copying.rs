@@ -49,8 +49,9 @@ fn a_row_in_two_reads_is_relayed_as_it_comes() {
     let mut at = 0;
     for end in 1..=bytes.len() {
         let input = bytes[at..end].to_vec();
-        let (taken, _) =
-            stage.lent(|session, backend, _, lanes| session.on_server(&input, backend, lanes)).expect("no fault");
+        let (taken, _) = stage
+            .lent(|session, backend, core, lanes| session.on_server(&input, backend, core, lanes))
+            .expect("no fault");
         told.extend_from_slice(stage.lanes.client.bytes(&input));
         stage.lanes.client.clear();
         at += taken;

@@ -15,9 +15,11 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    fn new(pool_size: usize) -> Self {
+    fn new(pool_size: usize, guard: bool) -> Self {
         // Its own: what an attacker holds on the only connection of a pool keeps everybody waiting, other tests too.
-        let dev = Dev::start(&["--pool-size", &pool_size.to_string()]);
+        let pool_size = pool_size.to_string();
+        let options = ["--pool-size", &pool_size, "--no-guard"];
+        let dev = Dev::start(if guard { &options[..2] } else { &options });
         let mut victim = Wire::open(dev.globex());
         victim.query(&format!(
             "insert into \"Secret\" (name, value) values ('{CANARY}', '{CANARY}') on conflict do nothing"
@@ -73,10 +75,10 @@ fn state(victim: &mut Wire) -> Vec<String> {
     all
 }
 
-/// Runs an attack on one server connection and on many.
+/// Runs an attack on one server connection and on many, with the statement guard and without it: it is no wall.
 pub(crate) fn on_one_and_on_many(attack: impl Fn(&mut Stage)) {
-    for pool_size in [1, 8] {
-        let mut stage = Stage::new(pool_size);
+    for (pool_size, guard) in [(1, false), (1, true), (8, false)] {
+        let mut stage = Stage::new(pool_size, guard);
         attack(&mut stage);
         stage.end();
     }

@@ -359,6 +359,8 @@ impl Session {
 
     /// ReadyForQuery of the client's: outside a transaction block whatever ran is over.
     pub(super) fn at_ready(&mut self, core: &Core<'_>) {
+        // Deferred triggers fire when the transaction commits, behind the last answer to a statement.
+        self.book(None, core);
         if let Some(mut watched) = self.expects.take_watched() {
             self.end_claims(&mut watched, core);
             self.expects.give_watched(Some(watched));

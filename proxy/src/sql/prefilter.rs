@@ -115,10 +115,9 @@ fn is_alarm(word: &[u8], next: Option<&u8>) -> bool {
     if word.len() == 1 {
         return word.eq_ignore_ascii_case(b"u") && next == Some(&b'&');
     }
-    if LENGTHS[usize::from(word[0].to_ascii_lowercase())] & (1 << word.len().min(31)) != 0 {
-        if LISTS.iter().any(|list| list.iter().any(|alarm| word.eq_ignore_ascii_case(alarm.as_bytes()))) {
-            return true;
-        }
+    let may_be_listed = LENGTHS[usize::from(word[0].to_ascii_lowercase())] & (1 << word.len().min(31)) != 0;
+    if may_be_listed && LISTS.iter().any(|list| list.iter().any(|alarm| word.eq_ignore_ascii_case(alarm.as_bytes()))) {
+        return true;
     }
     word.len() > 6 && (is_temporary_schema(word) || is_session_lock(word))
 }

@@ -11,9 +11,10 @@ use crate::scratch::{A, APPLICATION, Database};
 const ZOO: &str = include_str!("zoo.sql");
 /// What is metered: resource, table, filter. The tables of the schema stand in where a migration doesn't make them.
 const METERS: &str = "
-create table if not exists cordon.meter (id int generated always as identity primary key, resource_id int not null, relation text not null, filter text);
-insert into cordon.meter (resource_id, relation, filter) values (1, 'public.metered', null), (2, 'public.metered', 'state = ''open'''), (3, 'public.parted', null), (4, 'public.child', null);
-grant select on cordon.meter to pgcordon_control;
+insert into cordon.resource (name) values ('one'), ('two'), ('three'), ('four');
+insert into cordon.meter (resource_id, relation, filter, count_sql) values
+    (1, 'public.metered', null, 'SELECT 0'), (2, 'public.metered', 'state = ''open''', 'SELECT 0'),
+    (3, 'public.parted', null, 'SELECT 0'), (4, 'public.child', null, 'SELECT 0');
 ";
 /// The rows of each resource.
 const COUNTS: [(i32, &str); 4] = [

@@ -95,7 +95,8 @@ SELECT pg_catalog.substr(c, pg_catalog.length('search_path=') + 1) FROM pg_catal
 WHERE d.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())) AND c LIKE 'search_path=%'
 ORDER BY 1";
 
-const USER_SCHEMAS: &str = "SELECT n.nspname::text FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.rolname = n.nspname ORDER BY 1";
+/// The owner of the schema `cordon` never logs in, so that schema is in nobody's path.
+const USER_SCHEMAS: &str = "SELECT n.nspname::text FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.rolname = n.nspname WHERE r.rolcanlogin ORDER BY 1";
 
 /// A function somebody made is harmless if it is one in C that is said to be immutable: a superuser made it, and a stable
 /// one may run a query that it is given (crosstab).

@@ -18,6 +18,8 @@ const SOCKET_DIRECTORY_BYTES_MAX: usize = 80;
 const PREDECESSOR_WAIT: Duration = Duration::from_secs(8);
 /// The lock of a directory, held while pgcordon uses it.
 const LOCK: &str = "lock";
+/// Names the scratch directory of the last run, in a base that is kept.
+const LAST_SCRATCH: &str = "scratch";
 /// How scratch directories are named.
 const SCRATCH_PREFIX: &str = "pgcordon-";
 
@@ -39,7 +41,13 @@ impl Home {
             Some(directory) => Some(open_kept(directory, account)?),
             None => None,
         };
+        if let Some((base, _)) = &kept {
+            forget_last_scratch(base);
+        }
         let scratch = make_scratch(account)?;
+        if let Some((base, _)) = &kept {
+            let _ = std::fs::write(base.join(LAST_SCRATCH), scratch.as_os_str().as_encoded_bytes());
+        }
         let home = match kept {
             Some((base, lock)) => Self { scratch, base, kept: true, _lock: lock },
             None => {
@@ -143,6 +151,16 @@ fn make_scratch(account: &Account) -> Result<PathBuf, Failure> {
     }
     Err(Failure::outside(format!("no place for a socket: tried {}", tried.join(", ")))
         .hint(format!("set TMPDIR to a short path that the user {} can enter", account.name)))
+}
+
+/// Removes what a run left that was killed before there was a keeper to do it.
+fn forget_last_scratch(base: &Path) {
+    let Ok(last) = std::fs::read_to_string(base.join(LAST_SCRATCH)) else { return };
+    let last = Path::new(&last);
+    let is_ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(SCRATCH_PREFIX);
+    if last.is_absolute() && last.file_name().is_some_and(is_ours) {
+        let _ = std::fs::remove_dir_all(last);
+    }
 }
 
 /// Opens the directory of `--data-dir`: a new one, an empty one, or one of ours.

@@ -98,7 +98,7 @@ impl CoreContext {
             names: &self.shared.names,
             now: now_us / 1_000_000,
             now_us,
-            seed: rand::rng().random_range(-1.0..1.0),
+            seed: &|| rand::rng().random_range(-1.0..1.0),
             guard: &live.guard,
             catalog: &|| self.shared.catalogs.load().of(database).cloned(),
             accounts: &self.shared.accounts,

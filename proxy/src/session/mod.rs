@@ -58,8 +58,8 @@ pub struct Core<'a> {
     pub now: i64,
     /// The same in microseconds.
     pub now_us: i64,
-    /// A fresh random number from -1 to 1, for `setseed`.
-    pub seed: f64,
+    /// Makes a random number from -1 to 1, for `setseed`.
+    pub seed: &'a dyn Fn() -> f64,
     /// What becomes of visible attempts on the walls.
     pub guard: &'a Guard,
     /// What is known of the database's catalog.
@@ -312,7 +312,7 @@ impl Session {
         }
         let database_now = core.now.saturating_add(backend.clock_offset());
         let seal = Seal::new(core.signing_key, workspace, backend.pid(), database_now);
-        context::bind(lanes.server.author(input), core.names, workspace, &seal, core.seed);
+        context::bind(lanes.server.author(input), core.names, workspace, &seal, (core.seed)());
         seal.as_str().clone_into(&mut self.sealed_with);
         backend.set_meter_tag(MeterTag::new(core.signing_key, backend.pid()));
         for step in BindStep::ALL {

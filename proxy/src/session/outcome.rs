@@ -359,16 +359,20 @@ impl Session {
 
     /// ReadyForQuery of the client's: outside a transaction block whatever ran is over.
     pub(super) fn at_ready(&mut self, core: &Core<'_>) {
+        if self.transaction.is_untouched() && self.metered.is_empty() && !self.expects.is_watched() {
+            self.portals.clear_at(self.status);
+            return;
+        }
         // Deferred triggers fire when the transaction commits, behind the last answer to a statement.
         self.book(None, core);
         if let Some(mut watched) = self.expects.take_watched() {
             self.end_claims(&mut watched, core);
             self.expects.give_watched(Some(watched));
         }
+        self.portals.clear_at(self.status);
         if self.status != b'I' {
             return;
         }
-        self.portals.clear();
         let outcome = if self.transaction.failed { Outcome::RolledBack } else { Outcome::Ok };
         self.end_transaction(outcome, core);
     }

@@ -89,7 +89,7 @@ impl Stage {
             names: &self.names,
             now: self.now,
             now_us: self.now * 1_000_000,
-            seed: 0.5,
+            seed: &|| 0.5,
             guard: &self.guard,
             catalog: &|| catalog.clone(),
             accounts: &self.accounts,

@@ -41,8 +41,13 @@ pub(super) struct Transaction {
 
 impl Transaction {
     /// Whether nothing is to be told or settled.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) const fn is_empty(&self) -> bool {
         self.ledger.is_none() && self.writes.is_empty()
+    }
+
+    /// Whether there was nothing at all, not even a failure.
+    pub(super) const fn is_untouched(&self) -> bool {
+        self.is_empty() && !self.failed && self.savepoints.is_empty()
     }
 
     /// Its part in the books, which begins now if it hasn't. `moment` is the books'.

@@ -71,6 +71,13 @@ impl Portals {
         self.bound.iter().find(|(each, _)| **each == *name).map(|(_, portal)| portal)
     }
 
+    /// ReadyForQuery came with this status: outside a transaction no portal is left.
+    pub(super) fn clear_at(&mut self, status: u8) {
+        if status == b'I' && !self.bound.is_empty() {
+            self.clear();
+        }
+    }
+
     /// The transaction is over, and with it every portal.
     pub(super) fn clear(&mut self) {
         self.bound.clear();

@@ -136,7 +136,7 @@ mod tests {
         };
         assert_eq!(place(&[("STATE_DIRECTORY", "/var/lib/x:/var/lib/y"), ("HOME", "/root")]), "/var/lib/x/audit");
         assert_eq!(place(&[("XDG_STATE_HOME", "/s"), ("HOME", "/root")]), "/s/pgcordon/audit");
-        assert_eq!(place(&[("HOME", "/root")]), "/root/.local/state/pgcordon/audit");
+        assert_eq!(place(&[("HOME", "/home/ann")]), "/home/ann/.local/state/pgcordon/audit");
         assert_eq!(place(&[("HOME", "relative")]), "/var/lib/pgcordon/audit");
     }
 

@@ -7,8 +7,10 @@ use super::Failure;
 use super::connect::{Configured, control, operator, run as block_on, store as failed};
 use crate::auth::ApiKeySecret;
 use crate::config::Settings;
+use crate::control::key_role;
 use crate::control::store::{self, ListedKey, NewKey};
 use crate::domain::KeyKind;
+use crate::pool::upstream::Address;
 
 /// Options of `key`.
 #[derive(Debug, clap::Args)]
@@ -110,6 +112,13 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
         Some(name) => Some(store::find_workspace(&client, name).await.map_err(failed)?),
         None => None,
     };
+    if let Some(name) = wanted.role {
+        let role = key_role::find(&client, name).await.map_err(failed)?;
+        let role = role.ok_or_else(|| Failure::usage(format!("--role {name}: there is no such role upstream")))?;
+        if let Some(objection) = key_role::objection(&role, wanted.kind, &settings.upstream.roles) {
+            return Err(Failure::usage(format!("--role {name}: {objection}")));
+        }
+    }
     let secret = ApiKeySecret::generate();
     let new = NewKey {
         workspace: workspace.as_ref().map(|workspace| workspace.id),
@@ -119,6 +128,12 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
         expires_in: wanted.expires,
     };
     let expires_at = store::create_key(&mut client, &new, &secret, &operator()).await.map_err(failed)?;
+    let role = wanted.role.unwrap_or_else(|| settings.upstream.roles.default_for(wanted.kind));
+    if !may_authenticate(settings, role) {
+        warn(&format!(
+            "upstream.passwords has none for the role {role}: unless pg_hba.conf lets it in without, no session of this key can be opened"
+        ));
+    }
     let dsn = dsn(settings, &secret);
     if as_json {
         let key = json!({
@@ -131,6 +146,17 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
         say!("This is the only time the secret is shown.");
     }
     Ok(())
+}
+
+/// Whether the proxy has something to authenticate with as this role: a password, or a socket that tells who it is.
+fn may_authenticate(settings: &Settings, role: &str) -> bool {
+    matches!(settings.address(), Address::Unix { .. })
+        || settings.upstream.passwords.get(role).is_some_and(|password| !password.is_empty())
+}
+
+#[allow(clippy::print_stderr, reason = "this is where commands speak")]
+fn warn(what: &str) {
+    eprintln!("pgcordon: warning: {what}");
 }
 
 fn dsn(settings: &Settings, secret: &ApiKeySecret) -> String {
@@ -194,6 +220,16 @@ fn seconds(text: &str) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_password_and_a_socket_a_role_may_have_no_way_in() {
+        let mut settings = Settings::default();
+        assert!(!may_authenticate(&settings, "pgcordon_app"));
+        settings.upstream.passwords.insert("pgcordon_app".to_owned(), "secret".to_owned().into());
+        assert!(may_authenticate(&settings, "pgcordon_app") && !may_authenticate(&settings, "reporting"));
+        settings.upstream.host = "/run/postgresql".to_owned();
+        assert!(may_authenticate(&settings, "reporting"));
+    }
 
     #[test]
     fn times_are_read_in_days_hours_minutes_and_seconds() {

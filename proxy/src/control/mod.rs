@@ -6,6 +6,7 @@ pub mod audit_read;
 pub mod audit_sink;
 mod audit_text;
 pub mod catalog;
+pub mod key_role;
 pub mod quota_store;
 pub mod quota_truth;
 pub mod schema;

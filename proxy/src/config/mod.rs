@@ -1,5 +1,6 @@
 //! The configuration: nests each room's settings. `config/pgcordon.toml` documents every key; a test keeps it complete.
 
+mod environment;
 pub mod load;
 pub mod reload;
 

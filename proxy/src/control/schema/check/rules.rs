@@ -19,7 +19,7 @@ macro_rules! harden_as_superuser {
 pub(super) const HARDEN_AS_SUPERUSER: &str = harden_as_superuser!();
 
 /// What all rules speak of. `tenant` are the roles that tenants' statements run as; `reached` are the application's
-/// tables with what tenants may do to them; `hardening` is the fix by whether this
+/// tables with what tenants may do to them; `belonging` are the columns that say whose a row is, its own or a foreign key's; `hardening` is the fix by whether this
 /// administrator may do it; `unmetered` are tables that lack a meter's trigger; `wall` are those with a policy that nothing can open.
 pub(super) const WHO: &str = concat!(
     r#"
@@ -44,6 +44,11 @@ wall AS (
         AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid)) = pg_get_expr(p.polqual, p.polrelid)
         AND (pg_get_expr(p.polqual, p.polrelid) ~ '^\([^()]+ = \( SELECT cordon\.workspace_id\(\) AS workspace_id\)\)$'
             OR p.polname = 'pgcordon_workspace' AND pg_get_expr(p.polqual, p.polrelid) ~ '^\(EXISTS \( SELECT\s+FROM \S+ parent\s+WHERE \(parent\.[^()]+ = [^()]+\)\)\)$')),
+belonging AS (
+    SELECT t.oid, a.attname, a.attnum FROM app_table t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attname = t.workspace_column
+    UNION SELECT p.polrelid, a.attname, a.attnum FROM pg_policy p JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = p.polrelid
+        JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = d.refobjsubid AND a.attnum > 0 WHERE p.polname = 'pgcordon_workspace'),
 hardening (is_ours, fix) AS (VALUES (true, 'pgcordon harden'),
     (false, '"#,
     harden_as_superuser!(),
@@ -203,10 +208,12 @@ pub(super) const ALL: &[Rule] = &[
         id: "unique-across-workspaces",
         sql: "SELECT CASE WHEN i.indisprimary THEN 'info' ELSE 'medium' END, format('%I.%I', t.nspname, c.relname),
                 'is unique across workspaces: one learns from the error what another has, and can take it away',
-                'make the workspace column ' || quote_ident(t.workspace_column) || ' its first column'
-            FROM pg_index i JOIN app_table t ON t.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid
-            WHERE i.indisunique AND t.workspace_column IS NOT NULL AND NOT t.relispartition AND NOT EXISTS (
-                SELECT FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname = t.workspace_column AND a.attnum = ANY (i.indkey))",
+                CASE WHEN t.workspace_column IS NOT NULL THEN 'make the workspace column ' || quote_ident(t.workspace_column) || ' its first column'
+                    ELSE 'make ' || quote_ident(min(b.attname)) || ', by which its rows belong to a workspace, its first column' END
+            FROM pg_index i JOIN app_table t ON t.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid JOIN belonging b ON b.oid = t.oid
+            WHERE i.indisunique AND NOT t.relispartition
+            GROUP BY i.indexrelid, i.indisprimary, t.nspname, c.relname, t.workspace_column
+            HAVING NOT bool_or(b.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))",
     },
     Rule {
         id: "foreign-key-across-workspaces",

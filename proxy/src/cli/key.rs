@@ -2,9 +2,11 @@
 
 use clap::Subcommand;
 use serde_json::json;
+use tokio_postgres::Client;
 
 use super::Failure;
 use super::connect::{Configured, control, operator, run as block_on, store as failed};
+use super::output::secret_line;
 use crate::auth::ApiKeySecret;
 use crate::config::Settings;
 use crate::control::key_role;
@@ -135,17 +137,28 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
         ));
     }
     let dsn = dsn(settings, &secret);
-    if as_json {
+    let shown = if as_json {
         let key = json!({
             "key_id": secret.key_id.as_str(), "secret": secret.secret.as_str(), "dsn": dsn, "kind": wanted.kind.as_str(),
             "workspace": workspace.map(|workspace| workspace.name), "expires_at": expires_at,
         });
-        say!("{key}");
+        secret_line(format_args!("{key}"))
     } else {
-        say!("{dsn}");
-        say!("This is the only time the secret is shown.");
+        secret_line(format_args!("{dsn}")).map(|()| say!("This is the only time the secret is shown."))
+    };
+    match shown {
+        Ok(()) => Ok(()),
+        Err(error) => Err(unshown(&mut client, secret.key_id.as_str(), &error).await),
     }
-    Ok(())
+}
+
+/// Nobody has seen the secret of a key that was just made: it goes again.
+async fn unshown(client: &mut Client, key_id: &str, error: &std::io::Error) -> Failure {
+    let what = format!("the key {key_id} was made, and can't be shown: {error}");
+    match store::revoke_key(client, key_id, &operator()).await {
+        Ok(_) => Failure::outside(what).hint("it is revoked again"),
+        Err(error) => Failure::outside(what).hint(format!("revoke it: pgcordon key revoke {key_id} (tried: {error})")),
+    }
 }
 
 /// Whether the proxy has something to authenticate with as this role: a password, or a socket that tells who it is.
@@ -191,13 +204,16 @@ async fn rotate(settings: &Settings, key_id: &str, as_json: bool) -> Result<(), 
     let secret = ApiKeySecret::for_key(crate::domain::KeyId::new(key_id));
     store::rotate_key(&mut client, &secret, &operator()).await.map_err(failed)?;
     let dsn = dsn(settings, &secret);
-    if as_json {
-        say!("{}", json!({"key_id": key_id, "secret": secret.secret.as_str(), "dsn": dsn}));
+    let shown = if as_json {
+        secret_line(format_args!("{}", json!({"key_id": key_id, "secret": secret.secret.as_str(), "dsn": dsn})))
     } else {
-        say!("{dsn}");
-        say!("This is the only time the secret is shown. Sessions that are open stay open.");
-    }
-    Ok(())
+        let told = || say!("This is the only time the secret is shown. Sessions that are open stay open.");
+        secret_line(format_args!("{dsn}")).map(|()| told())
+    };
+    shown.map_err(|error| {
+        Failure::outside(format!("the key {key_id} has a new secret, and it can't be shown: {error}"))
+            .hint(format!("the old one opens no session any more; give it another: pgcordon key rotate {key_id}"))
+    })
 }
 
 async fn revoke(settings: &Settings, key_id: &str) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! `pgcordon key`.
 
-use crate::program::run;
+use crate::program::{Ended, command, run};
 use crate::scratch::{Database, MAKING, text};
 
 const ROLES: &str = "\
@@ -41,4 +41,26 @@ async fn a_key_of_a_workspace_runs_as_no_role_that_passes_by_the_walls() {
         .batch_execute("drop table owned; drop role plain, sleeper, mighty, bypassing, owning, joined, reader")
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_cant_be_shown_is_revoked_again() {
+    let database = Database::protected().await;
+    run(&database, &["workspace", "create", "acme"]).prints();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let into = |arguments: &[&str]| Ended::of(&command(&database, arguments).stdout(full()).output().unwrap());
+    for arguments in
+        [&["key", "create", "--workspace", "acme"][..], &["key", "create", "--workspace", "acme", "--json"]]
+    {
+        into(arguments).fails(3, &["can't be shown", "pk_", "revoked again"]);
+    }
+    let admin = database.admin().await;
+    let good = "select count(*) filter (where revoked_at is null) || ' of ' || count(*) from cordon.api_key";
+    assert_eq!(text(&admin, good).await, "0 of 2");
+    let made = run(&database, &["key", "create", "--workspace", "acme", "--json"]);
+    let key: serde_json::Value = serde_json::from_str(made.prints()).unwrap();
+    into(&["key", "rotate", key["key_id"].as_str().unwrap()]).fails(3, &["can't be shown", "key rotate pk_"]);
+    for arguments in [&["key", "list"][..], &["workspace", "list", "--json"], &["check", "--json"]] {
+        into(arguments).fails(3, &["the output can't be written"]);
+    }
 }

@@ -223,14 +223,23 @@ async fn revoke(settings: &Settings, key_id: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The farthest expiry: Postgres' calendar ends, and a key that outlives everybody needs none.
+const EXPIRES_MAX_SECONDS: i64 = 36_500 * 86_400;
+
 /// `30d`, `12h`, `45m`, `90s`.
 fn seconds(text: &str) -> Result<i64, String> {
     let units = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
     let parsed = units.iter().find_map(|(unit, seconds)| {
         let number: i64 = text.strip_suffix(*unit)?.parse().ok()?;
-        number.checked_mul(*seconds).filter(|seconds| *seconds > 0)
+        Some(number.saturating_mul(*seconds)).filter(|seconds| *seconds > 0)
     });
-    parsed.ok_or_else(|| "expected a number and a unit: 30d, 12h, 45m or 90s".to_owned())
+    match parsed {
+        Some(seconds) if seconds > EXPIRES_MAX_SECONDS => {
+            Err("at most 36500d: leave it out for a key that stays".to_owned())
+        }
+        Some(seconds) => Ok(seconds),
+        None => Err("expected a number and a unit: 30d, 12h, 45m or 90s".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -251,6 +260,8 @@ mod tests {
     fn times_are_read_in_days_hours_minutes_and_seconds() {
         assert_eq!(seconds("30d"), Ok(2_592_000));
         assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("36500d"), Ok(EXPIRES_MAX_SECONDS));
+        assert!(seconds("36501d").is_err_and(|told| told.contains("36500d")));
         for wrong in ["", "d", "-1d", "0h", "1w", "30", "99999999999999999999d", "9223372036854775807d"] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod environment;
+mod friendly;
 mod keys;
 mod program;
 #[allow(dead_code, reason = "other test binaries use the rest")]

@@ -3,7 +3,7 @@
 
 use tokio_postgres::Client;
 
-use super::{SchemaError, ident};
+use super::{SchemaError, ident, require_migrated};
 use crate::control::RoleNames;
 
 /// What an application may keep although it opens something.
@@ -61,6 +61,7 @@ pub async fn harden(
     allow: &[Allow],
     dry_run: bool,
 ) -> Result<Hardened, SchemaError> {
+    require_migrated(client).await?;
     let mut hardened = Hardened::default();
     for step in steps(client, roles, allow).await? {
         if dry_run {

@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, GenericClient};
 
-use super::{SchemaError, ident, literal};
+use super::{SchemaError, ident, literal, require_migrated};
 use crate::control::RoleNames;
 use crate::tenant::ContextNames;
 
@@ -44,6 +44,9 @@ pub async fn protect(
     table: &str,
     options: &Options,
 ) -> Result<Protected, SchemaError> {
+    if !options.dry_run {
+        require_migrated(client).await?;
+    }
     let found = Table::find(client, table).await?;
     let mut statements = Vec::new();
     match &options.via {
@@ -86,6 +89,7 @@ pub async fn unprotect(
     table: &str,
     dry_run: bool,
 ) -> Result<Protected, SchemaError> {
+    require_migrated(client).await?;
     let found = Table::find(client, table).await?;
     let name = &found.name;
     let statements = vec![

@@ -48,7 +48,7 @@ enum Command {
     Migrate(migrate::Args),
     /// Makes tables tenant-safe
     Protect(protect::ProtectArgs),
-    /// Undoes `protect`
+    /// Undoes `protect`; the workspace column, its default and its index stay
     Unprotect(protect::UnprotectArgs),
     /// Counts a resource and holds its limit
     Meter(meter::Args),

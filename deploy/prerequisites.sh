@@ -44,15 +44,10 @@ require_rust() {
     die "Rust is missing (cargo isn't on PATH); see the Rust project's site for rustup, then run this again"
 }
 
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    elif have sudo; then
-        sudo "$@"
-    else
-        die "this needs root, and there is no sudo. As root: $*"
-    fi
-}
+is_root() { [ "$(id -u)" -eq 0 ]; }
+
+# Only where install_missing has seen that it can be.
+as_root() { if is_root; then "$@"; else sudo "$@"; fi; }
 
 # The Debian packages that are missing for a wish list: postgres, build, pgbench, pgbouncer, shellcheck, venv, node.
 missing_packages() {
@@ -103,6 +98,11 @@ install_missing() {
     mapfile -t packages < <(missing_packages "$@" | tr ' ' '\n')
     [ "${#packages[@]}" -eq 0 ] && return 0
     have apt-get || die "missing here: ${packages[*]} (these are Debian's names). Install them with this system's package manager, then run this again"
+    is_root || have sudo || die "missing here: ${packages[*]}. Installing needs root, and there is no sudo. As root:
+
+    apt-get update && apt-get install -y --no-install-recommends ${packages[*]}
+
+Then run this again"
     say "installing with apt: ${packages[*]}"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq \
         || printf 'apt-get update failed; going on with the package lists that are here\n' >&2

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use crate::admin::http::{self, Http};
+use crate::admin::http::{self, Http, Readiness};
 use crate::admin::quota::Quotas as QuotaRoutes;
 use crate::audit::Recorder;
 use crate::audit::recorder::{Trail, provenance};
@@ -27,8 +27,8 @@ use crate::control::audit_sink::ControlSink;
 use crate::control::{Control, Snapshot};
 use crate::domain::limits::CORE_STACK_BYTES;
 use crate::domain::{KeyId, clock};
-use crate::metrics::CoreCounters;
 use crate::metrics::exporter::Exporter;
+use crate::metrics::{CoreCounters, DoorCounters};
 use crate::pool::upstream::Upstream;
 use crate::pool::{Pools, PoolsShared};
 use crate::quota::Accounts;
@@ -95,6 +95,7 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let (shared, pools) = shared(&settings, &data, recorder.clone(), quotas.accounts.clone())?;
     let counters: Vec<Arc<CoreCounters>> = (0..core_count(&settings)).map(|_| Arc::default()).collect();
 
+    let door = Arc::<DoorCounters>::default();
     let mut doors = Vec::with_capacity(counters.len());
     let mut cores = Vec::with_capacity(counters.len());
     let mut revocations = Vec::with_capacity(counters.len());
@@ -111,18 +112,27 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     }
 
     let ready = watched.clone();
-    let is_ready = Box::new(move || *ready.borrow() == Phase::Serving);
+    let reachable = data.reachable.clone();
+    let readiness = Box::new(move || match (*ready.borrow(), *reachable.borrow()) {
+        (Phase::Serving, true) => Readiness::Ready,
+        (Phase::Serving, false) => Readiness::UpstreamUnreachable,
+        _ => Readiness::Stopping,
+    });
     let token = Arc::new(ArcSwap::from_pointee(settings.http.token.clone()));
-    let exporter = Exporter::new(counters, pools, recorder, quotas.accounts.clone());
+    let exporter = Exporter::new(counters, door.clone(), pools, recorder, quotas.accounts.clone());
     let routes = QuotaRoutes {
         accounts: quotas.accounts.clone(),
         snapshot: data.snapshot.clone(),
         control: settings.control_target()?,
     };
-    let http = Http { token: token.clone(), exporter, is_ready, quotas: routes };
+    let http = Http { token: token.clone(), exporter, readiness, quotas: routes };
     let http = control.block_on(serve_http(&settings.http.listen, http))?;
     control.spawn(watch_keys(data, shared.clone(), revocations, watched.clone()));
-    control.spawn(until(watched, Phase::Stopping, accept::accept(listener, doors, settings.server.connections_max)));
+    control.spawn(until(
+        watched,
+        Phase::Stopping,
+        accept::accept(listener, doors, settings.server.connections_max, door),
+    ));
     tracing::info!(%address, "accepting connections");
     Ok(Running { address, http, shared, token, phase, cores, control: Some(control), trail, quotas })
 }

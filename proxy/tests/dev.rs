@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -144,6 +144,30 @@ fn one_line_of_json_tells_all_and_sigterm_ends_all() {
     dev.child.stdout.take().expect("stdout").read_to_string(&mut rest).expect("the rest");
     assert_eq!(rest, "", "nothing else on standard output");
     place.is_clean_within(Duration::ZERO);
+}
+
+#[test]
+fn the_token_that_is_told_is_the_one_in_force() {
+    let place = Place::new();
+    let (token, configuration) = (place.path("token"), place.path("pgcordon.toml"));
+    fs::write(&token, "of a file\n").expect("a file");
+    for (line, expected) in [("token = 'mine'", "mine"), (&format!("token_file = '{}'", text(&token)), "of a file")] {
+        fs::write(&configuration, format!("[http]\n{line}\n")).expect("a configuration");
+        let mut dev = place.dev(&["--config", text(&configuration)]);
+        let report = dev.ready();
+        assert_eq!(report["http"]["token"], expected);
+        let address = report["http"]["url"].as_str().expect("a URL").trim_start_matches("http://").to_owned();
+        let mut http = std::net::TcpStream::connect(&address).expect("it listens");
+        let request = format!(
+            "GET /api/nothing HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {expected}\r\nConnection: close\r\n\r\n"
+        );
+        http.write_all(request.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        http.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        dev.signal(Signal::TERM);
+        assert!(dev.ended_within(STOP_MAX).success());
+    }
 }
 
 #[test]

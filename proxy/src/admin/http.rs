@@ -29,10 +29,21 @@ pub struct Http {
     pub token: Arc<ArcSwap<Secret>>,
     /// The metrics.
     pub exporter: Exporter,
-    /// Whether clients are let in.
-    pub is_ready: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Whether clients are let in, from what is known already: a probe asks nobody.
+    pub readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
     /// The quotas.
     pub quotas: Quotas,
+}
+
+/// Whether it makes sense to send clients here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// They are let in.
+    Ready,
+    /// Nobody new is let in.
+    Stopping,
+    /// They would be told 57P03.
+    UpstreamUnreachable,
 }
 
 /// Serves until the task is dropped.
@@ -51,10 +62,11 @@ pub async fn serve(listener: TcpListener, http: Arc<Http>) -> std::io::Result<()
 }
 
 async fn ready(State(http): State<Arc<Http>>) -> Response {
-    if !(http.is_ready)() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    match (http.readiness)() {
+        Readiness::Ready => "ready\n".into_response(),
+        Readiness::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
+        Readiness::UpstreamUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "upstream unreachable\n").into_response(),
     }
-    "ready\n".into_response()
 }
 
 async fn metrics(State(http): State<Arc<Http>>) -> Response {

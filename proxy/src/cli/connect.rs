@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -11,6 +12,7 @@ use crate::audit;
 use crate::config::Settings;
 use crate::control::schema::SchemaError;
 use crate::control::{self, StoreError};
+use crate::pool::upstream::Address;
 
 /// Which configuration a command goes by.
 #[derive(Debug, clap::Args)]
@@ -45,17 +47,29 @@ pub(super) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T
 /// The control data, as the proxy reaches it.
 pub(super) async fn control(settings: &Settings) -> Result<Client, Failure> {
     let target = settings.control_target().map_err(|mistake| Failure::usage(mistake.to_string()))?;
-    control::connect(&target).await.map_err(store)
+    let role = &settings.upstream.roles.control;
+    control::connect(&target).await.map_err(|error| unreached(settings, role, &error))
 }
 
 /// Postgres as the role that sees every workspace's rows, to count them.
 pub(super) async fn counting(settings: &Settings) -> Result<Client, Failure> {
     let target = settings.count_target().map_err(|mistake| Failure::usage(mistake.to_string()))?;
-    control::connect(&target).await.map_err(|error| {
-        let role = &settings.upstream.roles.system;
-        Failure::outside(format!("rows are counted as the role {role}: {error}"))
-            .hint(format!("does it authenticate? upstream.passwords.{role} is its password"))
-    })
+    let role = &settings.upstream.roles.system;
+    control::connect(&target).await.map_err(|error| unreached(settings, role, &error))
+}
+
+/// Why there is no connection as one of the roles.
+fn unreached(settings: &Settings, role: &str, error: &StoreError) -> Failure {
+    let address = settings.address();
+    match error {
+        StoreError::NotLetIn(_) => {
+            Failure::outside(format!("Postgres at {address} doesn't let the role {role} in: {error}")).hint(format!(
+                "run pgcordon migrate first: it makes the role and gives it the password upstream.passwords.{role}"
+            ))
+        }
+        _ => Failure::outside(format!("Postgres at {address} can't be used: {error}"))
+            .hint("is it running, and are upstream.host, upstream.port and upstream.databases right?"),
+    }
 }
 
 /// Postgres as its administrator.
@@ -70,7 +84,8 @@ pub(super) async fn administrator(settings: &Settings) -> Result<Client, Failure
         url.parse().map_err(|_| Failure::usage("upstream.admin_url doesn't read as a connection URL"))?;
     let connector = settings.connector().map_err(|mistake| Failure::usage(mistake.to_string()))?;
     let unreachable = |error: tokio_postgres::Error| {
-        Failure::outside(format!("the administrator's connection: {}", control::store::describe(&error)))
+        let (place, error) = (place(&config), control::store::describe(&error));
+        Failure::outside(format!("the administrator's connection to {place}: {error}"))
             .hint("is Postgres running, and is upstream.admin_url right?")
     };
     Ok(match connector {
@@ -88,12 +103,26 @@ pub(super) async fn administrator(settings: &Settings) -> Result<Client, Failure
     })
 }
 
+/// Where an administrator's URL leads: it is never shown itself, for it holds a password.
+fn place(config: &tokio_postgres::Config) -> String {
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    match config.get_hosts().first() {
+        Some(Host::Tcp(host)) => Address::Tcp { host: host.clone(), port }.to_string(),
+        Some(Host::Unix(directory)) => Address::Unix { directory: directory.clone(), port }.to_string(),
+        None => "nowhere".to_owned(),
+    }
+}
+
 /// What went wrong with control data.
 pub(super) fn store(error: StoreError) -> Failure {
     match &error {
-        StoreError::UnknownWorkspace(_) | StoreError::UnknownKey(_) | StoreError::DuplicateWorkspace(_) => {
-            Failure::not_so(error.to_string())
-        }
+        StoreError::UnknownWorkspace(_)
+        | StoreError::UnknownKey(_)
+        | StoreError::RevokedKey(_)
+        | StoreError::DuplicateWorkspace(_)
+        | StoreError::DuplicateId(_)
+        | StoreError::NotMigrated => Failure::not_so(error.to_string()),
+        StoreError::WorkspaceName(_) => Failure::usage(error.to_string()),
         _ => Failure::outside(error.to_string()),
     }
 }
@@ -102,6 +131,8 @@ pub(super) fn store(error: StoreError) -> Failure {
 pub(super) fn schema(error: SchemaError) -> Failure {
     match &error {
         SchemaError::Refused(_) => Failure::not_so(error.to_string()),
+        SchemaError::ContextIsFixed { .. } => Failure::usage(error.to_string())
+            .hint("the functions and policies that are there go by those names: set them back"),
         SchemaError::Newer { .. } => Failure::outside(error.to_string())
             .hint("install the newer pgcordon, or restore the older schema from a backup"),
         _ => Failure::outside(error.to_string()),

@@ -2,13 +2,17 @@
 
 use clap::Subcommand;
 use serde_json::json;
+use tokio_postgres::Client;
 
 use super::Failure;
 use super::connect::{Configured, control, operator, run as block_on, store as failed};
+use super::output::secret_line;
 use crate::auth::ApiKeySecret;
 use crate::config::Settings;
+use crate::control::key_role;
 use crate::control::store::{self, ListedKey, NewKey};
 use crate::domain::KeyKind;
+use crate::pool::upstream::Address;
 
 /// Options of `key`.
 #[derive(Debug, clap::Args)]
@@ -110,6 +114,13 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
         Some(name) => Some(store::find_workspace(&client, name).await.map_err(failed)?),
         None => None,
     };
+    if let Some(name) = wanted.role {
+        let role = key_role::find(&client, name).await.map_err(failed)?;
+        let role = role.ok_or_else(|| Failure::usage(format!("--role {name}: there is no such role upstream")))?;
+        if let Some(objection) = key_role::objection(&role, wanted.kind, &settings.upstream.roles) {
+            return Err(Failure::usage(format!("--role {name}: {objection}")));
+        }
+    }
     let secret = ApiKeySecret::generate();
     let new = NewKey {
         workspace: workspace.as_ref().map(|workspace| workspace.id),
@@ -119,18 +130,46 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
         expires_in: wanted.expires,
     };
     let expires_at = store::create_key(&mut client, &new, &secret, &operator()).await.map_err(failed)?;
+    let role = wanted.role.unwrap_or_else(|| settings.upstream.roles.default_for(wanted.kind));
+    if !may_authenticate(settings, role) {
+        warn(&format!(
+            "upstream.passwords has none for the role {role}: unless pg_hba.conf lets it in without, no session of this key can be opened"
+        ));
+    }
     let dsn = dsn(settings, &secret);
-    if as_json {
+    let shown = if as_json {
         let key = json!({
             "key_id": secret.key_id.as_str(), "secret": secret.secret.as_str(), "dsn": dsn, "kind": wanted.kind.as_str(),
             "workspace": workspace.map(|workspace| workspace.name), "expires_at": expires_at,
         });
-        say!("{key}");
+        secret_line(format_args!("{key}"))
     } else {
-        say!("{dsn}");
-        say!("This is the only time the secret is shown.");
+        secret_line(format_args!("{dsn}")).map(|()| say!("This is the only time the secret is shown."))
+    };
+    match shown {
+        Ok(()) => Ok(()),
+        Err(error) => Err(unshown(&mut client, secret.key_id.as_str(), &error).await),
     }
-    Ok(())
+}
+
+/// Nobody has seen the secret of a key that was just made: it goes again.
+async fn unshown(client: &mut Client, key_id: &str, error: &std::io::Error) -> Failure {
+    let what = format!("the key {key_id} was made, and can't be shown: {error}");
+    match store::revoke_key(client, key_id, &operator()).await {
+        Ok(_) => Failure::outside(what).hint("it is revoked again"),
+        Err(error) => Failure::outside(what).hint(format!("revoke it: pgcordon key revoke {key_id} (tried: {error})")),
+    }
+}
+
+/// Whether the proxy has something to authenticate with as this role: a password, or a socket that tells who it is.
+fn may_authenticate(settings: &Settings, role: &str) -> bool {
+    matches!(settings.address(), Address::Unix { .. })
+        || settings.upstream.passwords.get(role).is_some_and(|password| !password.is_empty())
+}
+
+#[allow(clippy::print_stderr, reason = "this is where commands speak")]
+fn warn(what: &str) {
+    eprintln!("pgcordon: warning: {what}");
 }
 
 fn dsn(settings: &Settings, secret: &ApiKeySecret) -> String {
@@ -165,13 +204,16 @@ async fn rotate(settings: &Settings, key_id: &str, as_json: bool) -> Result<(), 
     let secret = ApiKeySecret::for_key(crate::domain::KeyId::new(key_id));
     store::rotate_key(&mut client, &secret, &operator()).await.map_err(failed)?;
     let dsn = dsn(settings, &secret);
-    if as_json {
-        say!("{}", json!({"key_id": key_id, "secret": secret.secret.as_str(), "dsn": dsn}));
+    let shown = if as_json {
+        secret_line(format_args!("{}", json!({"key_id": key_id, "secret": secret.secret.as_str(), "dsn": dsn})))
     } else {
-        say!("{dsn}");
-        say!("This is the only time the secret is shown. Sessions that are open stay open.");
-    }
-    Ok(())
+        let told = || say!("This is the only time the secret is shown. Sessions that are open stay open.");
+        secret_line(format_args!("{dsn}")).map(|()| told())
+    };
+    shown.map_err(|error| {
+        Failure::outside(format!("the key {key_id} has a new secret, and it can't be shown: {error}"))
+            .hint(format!("the old one opens no session any more; give it another: pgcordon key rotate {key_id}"))
+    })
 }
 
 async fn revoke(settings: &Settings, key_id: &str) -> Result<(), Failure> {
@@ -181,14 +223,23 @@ async fn revoke(settings: &Settings, key_id: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The farthest expiry: Postgres' calendar ends, and a key that outlives everybody needs none.
+const EXPIRES_MAX_SECONDS: i64 = 36_500 * 86_400;
+
 /// `30d`, `12h`, `45m`, `90s`.
 fn seconds(text: &str) -> Result<i64, String> {
     let units = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
     let parsed = units.iter().find_map(|(unit, seconds)| {
         let number: i64 = text.strip_suffix(*unit)?.parse().ok()?;
-        number.checked_mul(*seconds).filter(|seconds| *seconds > 0)
+        Some(number.saturating_mul(*seconds)).filter(|seconds| *seconds > 0)
     });
-    parsed.ok_or_else(|| "expected a number and a unit: 30d, 12h, 45m or 90s".to_owned())
+    match parsed {
+        Some(seconds) if seconds > EXPIRES_MAX_SECONDS => {
+            Err("at most 36500d: leave it out for a key that stays".to_owned())
+        }
+        Some(seconds) => Ok(seconds),
+        None => Err("expected a number and a unit: 30d, 12h, 45m or 90s".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -196,9 +247,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn without_a_password_and_a_socket_a_role_may_have_no_way_in() {
+        let mut settings = Settings::default();
+        assert!(!may_authenticate(&settings, "pgcordon_app"));
+        settings.upstream.passwords.insert("pgcordon_app".to_owned(), "secret".to_owned().into());
+        assert!(may_authenticate(&settings, "pgcordon_app") && !may_authenticate(&settings, "reporting"));
+        settings.upstream.host = "/run/postgresql".to_owned();
+        assert!(may_authenticate(&settings, "reporting"));
+    }
+
+    #[test]
     fn times_are_read_in_days_hours_minutes_and_seconds() {
         assert_eq!(seconds("30d"), Ok(2_592_000));
         assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("36500d"), Ok(EXPIRES_MAX_SECONDS));
+        assert!(seconds("36501d").is_err_and(|told| told.contains("36500d")));
         for wrong in ["", "d", "-1d", "0h", "1w", "30", "99999999999999999999d", "9223372036854775807d"] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }

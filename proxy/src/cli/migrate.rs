@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::connect::{Configured, administrator, run as block_on, schema};
-use crate::control::schema::{migrate, roles};
+use crate::control::schema::migrate;
 
 /// Options of `migrate`.
 #[derive(Debug, clap::Args)]
@@ -19,16 +19,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let settings = args.configured.settings()?;
     block_on(async {
         let mut client = administrator(&settings).await?;
-        let done =
-            migrate::migrate(&mut client, &settings.upstream.roles, &settings.context_names()).await.map_err(schema)?;
+        let (upstream, names) = (&settings.upstream, settings.context_names());
+        let done = migrate::with_passwords(&mut client, &upstream.roles, &names, &upstream.passwords).await;
+        let done = done.map_err(schema)?;
         if done.applied.is_empty() {
             say!("the schema cordon is at version {}: nothing to do", done.version);
         }
         for name in &done.applied {
             say!("applied {name}");
         }
-        let set = roles::set_passwords(&client, &settings.upstream.roles, &settings.upstream.passwords).await;
-        for role in set.map_err(schema)? {
+        for role in &done.passwords {
             say!("the role {role} has its password of the configuration");
         }
         Ok(())

@@ -4,12 +4,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Prints a line. A reader that has gone away isn't an error.
+/// Prints a line.
 macro_rules! say {
-    ($($what:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($what)*);
-    }};
+    ($($what:tt)*) => {
+        $crate::cli::output::line(format_args!($($what)*))
+    };
 }
 
 pub mod audit;
@@ -22,6 +21,7 @@ pub mod key;
 pub mod logging;
 pub mod meter;
 pub mod migrate;
+mod output;
 pub mod protect;
 pub mod quota;
 pub mod serve;
@@ -48,7 +48,7 @@ enum Command {
     Migrate(migrate::Args),
     /// Makes tables tenant-safe
     Protect(protect::ProtectArgs),
-    /// Undoes `protect`
+    /// Undoes `protect`; the workspace column, its default and its index stay
     Unprotect(protect::UnprotectArgs),
     /// Counts a resource and holds its limit
     Meter(meter::Args),
@@ -82,8 +82,12 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::Quota(args) => quota::run(args),
     };
-    match done {
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    };
+    match output::complete() {
+        Ok(()) => code,
         Err(failure) => failure.report(),
     }
 }

@@ -68,7 +68,11 @@ pub fn run_undo(args: UnprotectArgs) -> Result<(), Failure> {
         for table in &args.tables {
             let done =
                 protect::unprotect(&mut client, &settings.upstream.roles, table, args.dry_run).await.map_err(schema)?;
-            tell(&done, "is no longer protected, and closed to tenants", args.dry_run);
+            tell(
+                &done,
+                "is no longer protected, and closed to tenants; its column, default and index stay",
+                args.dry_run,
+            );
         }
         Ok(())
     })

@@ -90,7 +90,7 @@ fn list(keys: &[String]) -> String {
 /// # Errors
 /// All mistakes at once.
 pub(super) fn load(file: Option<&Path>) -> Result<Settings, Failure> {
-    Settings::load(file, std::env::vars()).map_err(|mistakes| {
+    Settings::load(file, std::env::vars_os()).map_err(|mistakes| {
         let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         Failure::usage(told.join("\npgcordon: ")).hint("config/pgcordon.toml documents every key")
     })

@@ -3,20 +3,19 @@
 //! The deserializer stops at the first mistake; so what is wrong is taken out of the table, noted with its path, and the
 //! rest is tried again.
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::Settings;
+use super::{PASSWORDS, SECRETS, Settings, environment};
 
-/// The prefix of environment variables: `PGCORDON_SECTION__KEY`.
-const PREFIX: &str = "PGCORDON_";
-/// Variables of that prefix that aren't configuration.
-const OTHER_VARIABLES: [&str; 2] = ["PGCORDON_BIN", "PGCORDON_CONFIG"];
 /// More mistakes than this aren't told at once.
 const MISTAKES_MAX: usize = 100;
+
+/// Sections in which some keys are secrets.
+const SECTIONS_WITH_SECRETS: [&str; 2] = ["http", "upstream"];
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,14 +47,14 @@ impl Settings {
     /// Every mistake that can be seen.
     pub fn load(
         file: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Vec<Mistake>> {
         let mut table = match file {
             Some(file) => read(file).map_err(|mistake| vec![mistake])?,
             None => Table::new(),
         };
         let mut mistakes = Vec::new();
-        lay_over(&mut table, environment);
+        environment::lay_over(&mut table, variables, &mut mistakes);
         read_secret_files(&mut table, "", &mut mistakes);
         let settings = deserialize(table, &mut mistakes);
         if let Some(settings) = &settings {
@@ -80,39 +79,6 @@ fn read(file: &Path) -> Result<Table, Mistake> {
     })
 }
 
-/// Variables become keys. A value is read as TOML where it reads as a number, a truth value or a list, else as a string.
-fn lay_over(table: &mut Table, environment: impl Iterator<Item = (String, String)>) {
-    for (name, value) in environment.collect::<BTreeMap<_, _>>() {
-        let Some(path) = name.strip_prefix(PREFIX).filter(|_| !OTHER_VARIABLES.contains(&name.as_str())) else {
-            continue;
-        };
-        let path: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
-        let value = match format!("value = {value}").parse::<Table>() {
-            Ok(mut parsed) => parsed.remove("value").filter(|parsed| !parsed.is_str()).unwrap_or(Value::String(value)),
-            Err(_) => Value::String(value),
-        };
-        put(table, &path, value);
-    }
-}
-
-fn put(table: &mut Table, path: &[String], value: Value) {
-    match path {
-        [] => {}
-        [key] => {
-            table.insert(key.clone(), value);
-        }
-        [section, rest @ ..] => {
-            let section = table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
-            if !section.is_table() {
-                *section = Value::Table(Table::new());
-            }
-            if let Value::Table(section) = section {
-                put(section, rest, value);
-            }
-        }
-    }
-}
-
 /// `x_file = "path"` stands for `x`, for every secret `x`.
 fn read_secret_files(table: &mut Table, path: &str, mistakes: &mut Vec<Mistake>) {
     for key in table.keys().cloned().collect::<Vec<_>>() {
@@ -121,7 +87,7 @@ fn read_secret_files(table: &mut Table, path: &str, mistakes: &mut Vec<Mistake>)
             read_secret_files(section, &full, mistakes);
             continue;
         }
-        let is_secret = |name: &&str| path == super::PASSWORDS || super::SECRETS.contains(name);
+        let is_secret = |name: &&str| path == PASSWORDS || SECRETS.contains(name);
         let Some(secret) = key.strip_suffix("_file").filter(is_secret) else { continue };
         let Some(Value::String(file)) = table.remove(&key) else {
             mistakes.push(Mistake::new(full, "must be the path of a file"));
@@ -155,7 +121,7 @@ fn deserialize(mut table: Table, mistakes: &mut Vec<Mistake>) -> Option<Settings
             }
             Err(error) => {
                 let path = track.path().to_string();
-                mistakes.push(Mistake::new(path.clone(), error.message().to_owned()));
+                mistakes.push(Mistake::new(path.clone(), told(&path, error.message())));
                 if !take_out(&mut table, &path) {
                     return None;
                 }
@@ -163,6 +129,18 @@ fn deserialize(mut table: Table, mistakes: &mut Vec<Mistake>) -> Option<Settings
         }
     }
     None
+}
+
+/// The deserializer quotes what it found. Where that is a secret, or a section that holds some, only what it expected is told.
+fn told(path: &str, message: &str) -> String {
+    let last = path.rsplit('.').next().unwrap_or(path);
+    let below = path.strip_prefix(PASSWORDS).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let holds_secrets = path.is_empty() || SECTIONS_WITH_SECRETS.contains(&path);
+    if !(below || holds_secrets || SECRETS.contains(&last)) {
+        return message.to_owned();
+    }
+    let expected = message.rsplit_once(", expected ").map_or("something else", |(_, expected)| expected);
+    format!("must be {}", expected.trim_start_matches("struct "))
 }
 
 fn take_out(table: &mut Table, path: &str) -> bool {
@@ -187,7 +165,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("pgcordon.toml");
         std::fs::write(&file, text).expect("a file");
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
         Settings::load(Some(&file), environment).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
     }
 
@@ -202,12 +180,25 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_wins_over_the_file() {
-        let settings =
-            load("[pool]\nsize = 3\n", &[("PGCORDON_POOL__SIZE", "7"), ("PGCORDON_SERVER__LISTEN", "127.0.0.1:1")])
-                .expect("settings");
-        assert_eq!((settings.pool.size, settings.server.listen.as_str()), (7, "127.0.0.1:1"));
-        assert!(load("", &[("PGCORDON_POOL__SIEZ", "7")]).is_err());
+    fn no_mistake_shows_a_secret() {
+        let wrong = [
+            "[http]\ntoken = 4711",
+            "[http]\ntoken = ['4711']",
+            "[http]\ntoken = { a = 4711 }",
+            "[upstream]\nadmin_url = 4711",
+            "[upstream]\npasswords = '4711'",
+            "[upstream.passwords]\npgcordon_app = 4711",
+            "[upstream.passwords]\npgcordon_app = ['4711']",
+            "upstream = '4711'",
+            "http = 4711",
+        ];
+        for text in wrong {
+            let mistakes = load(text, &[]).expect_err(text);
+            assert!(!mistakes.is_empty() && mistakes.iter().all(|told| !told.contains("4711")), "{text}: {mistakes:?}");
+        }
+        let json = ("PGCORDON_UPSTREAM__PASSWORDS", "{\"pgcordon_app\": \"4711\"}");
+        let mistakes = load("", &[json]).expect_err("JSON isn't TOML");
+        assert!(mistakes[0].starts_with("upstream.passwords: ") && !mistakes[0].contains("4711"), "{mistakes:?}");
     }
 
     #[test]

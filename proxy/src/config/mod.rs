@@ -1,5 +1,6 @@
 //! The configuration: nests each room's settings. `config/pgcordon.toml` documents every key; a test keeps it complete.
 
+mod environment;
 pub mod load;
 pub mod reload;
 
@@ -26,6 +27,9 @@ pub use reload::Changes;
 const SECRETS: [&str; 2] = ["token", "admin_url"];
 /// The section in which every key names a secret.
 const PASSWORDS: &str = "upstream.passwords";
+
+/// How long what the proxy itself sends to Postgres may stay unacknowledged before the connection counts as lost.
+const UNANSWERED: Duration = Duration::from_secs(30);
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -287,6 +291,7 @@ impl Settings {
         };
         config.user(role).dbname(self.control_database()).application_name("pgcordon");
         config.connect_timeout(Duration::from_millis(self.upstream.connect_timeout_ms));
+        config.tcp_user_timeout(UNANSWERED);
         if let Some(password) = self.upstream.passwords.get(role) {
             config.password(password.expose());
         }

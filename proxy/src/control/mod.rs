@@ -6,6 +6,7 @@ pub mod audit_read;
 pub mod audit_sink;
 mod audit_text;
 pub mod catalog;
+pub mod key_role;
 pub mod quota_store;
 pub mod quota_truth;
 pub mod schema;
@@ -62,6 +63,8 @@ pub struct Control {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Changes whenever `snapshot` was swapped. It carries the snapshot before.
     pub changed: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// Whether the control connection stands, as far as is known.
+    pub reachable: watch::Receiver<bool>,
     /// Requests to count a workspace anew.
     pub recounts: Option<mpsc::Receiver<Recount>>,
     /// What is known of the databases' catalogs.
@@ -79,14 +82,15 @@ impl Control {
         let mut connection = Connection::open(&target, CHANNEL, asked.clone()).await?;
         let snapshot = Arc::new(ArcSwap::from_pointee(store::load(&mut connection.client, &target.roles).await?));
         let (sender, changed) = watch::channel(None);
+        let (reached, reachable) = watch::channel(true);
         let catalogs = Arc::<ArcSwap<Catalogs>>::default();
         let mut tasks = Vec::with_capacity(target.databases.len() + 1);
         for database in &target.databases {
             let keeper = catalog::Keeper::start(target.clone(), database.clone(), catalogs.clone()).await;
             tasks.push(tokio::spawn(keeper.keep()));
         }
-        tasks.push(tokio::spawn(keep_current(target, connection, snapshot.clone(), sender, asked)));
-        Ok(Self { snapshot, changed, recounts: Some(recounts), catalogs, tasks })
+        tasks.push(tokio::spawn(keep_current(target, connection, snapshot.clone(), sender, reached, asked)));
+        Ok(Self { snapshot, changed, reachable, recounts: Some(recounts), catalogs, tasks })
     }
 }
 
@@ -172,6 +176,7 @@ async fn keep_current(
     mut connection: Connection,
     snapshot: Arc<ArcSwap<Snapshot>>,
     sender: watch::Sender<Option<Arc<Snapshot>>>,
+    reached: watch::Sender<bool>,
     recounts: mpsc::Sender<Recount>,
 ) {
     let mut not_before = clock::now();
@@ -181,8 +186,9 @@ async fn keep_current(
         if !lost {
             tokio::time::sleep(not_before.saturating_duration_since(clock::now())).await;
             let begin = clock::now();
-            match store::load(&mut connection.client, &target.roles).await {
+            match patiently(store::load(&mut connection.client, &target.roles), &reached).await {
                 Ok(next) => {
+                    reached.send_replace(true);
                     let before = snapshot.swap(Arc::new(next));
                     let _ = sender.send(Some(before));
                 }
@@ -195,8 +201,23 @@ async fn keep_current(
         }
         if lost {
             tracing::error!("the control connection is lost; the last snapshot holds until it is back");
+            reached.send_replace(false);
             connection = reconnect(&target, &recounts).await;
+            reached.send_replace(true);
             tracing::info!("the control connection is back");
+        }
+    }
+}
+
+/// Waits for Postgres; when that takes long it counts as unreachable meanwhile, for a machine that is gone closes nothing.
+async fn patiently<T>(loading: impl Future<Output = T>, reached: &watch::Sender<bool>) -> T {
+    tokio::pin!(loading);
+    match tokio::time::timeout(POLL, &mut loading).await {
+        Ok(loaded) => loaded,
+        Err(_) => {
+            tracing::warn!("the control database doesn't answer; the last snapshot holds");
+            reached.send_replace(false);
+            loading.await
         }
     }
 }

@@ -21,11 +21,14 @@ pub enum StoreError {
     /// Postgres refused, or can't be reached.
     #[error("{0}")]
     Postgres(String),
+    /// Postgres doesn't let the role in with which it was asked.
+    #[error("{0}")]
+    NotLetIn(String),
     /// The schema isn't there.
-    #[error("the schema cordon is missing or not readable in this database: run `pgcordon migrate`")]
+    #[error("the schema cordon is missing or not readable in this database: run pgcordon migrate first")]
     NotMigrated,
     /// There is no signing key.
-    #[error("there is no signing key in cordon.signing_key: run `pgcordon migrate`")]
+    #[error("there is no signing key in cordon.signing_key: run pgcordon migrate")]
     NoSigningKey,
     /// A row can't be what it says.
     #[error("the control data has a row that can't be read: {0}")]
@@ -39,11 +42,26 @@ pub enum StoreError {
     /// The name is taken.
     #[error("a workspace named {0:?} exists already")]
     DuplicateWorkspace(String),
+    /// The id is taken.
+    #[error("a workspace with the id {0} exists already")]
+    DuplicateId(Uuid),
+    /// No workspace can be called so.
+    #[error("the name of a workspace {0}")]
+    WorkspaceName(&'static str),
+    /// The key was revoked, which can't be undone.
+    #[error("the key {0:?} is revoked: it stays so, make another")]
+    RevokedKey(String),
 }
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Postgres(describe(&error))
+        let told = describe(&error);
+        // Class 28 is invalid authorization.
+        if error.code().is_some_and(|code| code.code().starts_with("28")) {
+            Self::NotLetIn(told)
+        } else {
+            Self::Postgres(told)
+        }
     }
 }
 
@@ -127,16 +145,34 @@ fn key_record(row: &Row, roles: &RoleNames) -> Result<KeyRecord, StoreError> {
     })
 }
 
+/// The longest name of a workspace, in characters.
+const WORKSPACE_NAME_CHARACTERS_MAX: usize = 200;
+
+/// Names are shown in lists, a line each.
+fn check_name(name: &str) -> Result<(), StoreError> {
+    let wrong = if name.trim().is_empty() {
+        "can't be empty"
+    } else if name.chars().any(char::is_control) {
+        "can't have line breaks or other control characters"
+    } else if name.chars().count() > WORKSPACE_NAME_CHARACTERS_MAX {
+        "can't be longer than 200 characters"
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::WorkspaceName(wrong))
+}
+
 /// Creates a workspace.
 ///
 /// # Errors
-/// The name is taken, or Postgres refuses.
+/// The name or the id is taken, nobody can be called so, or Postgres refuses.
 pub async fn create_workspace(
     client: &mut Client,
     name: &str,
     id: Option<Uuid>,
     by: &Arc<audit::Client>,
 ) -> Result<Workspace, StoreError> {
+    check_name(name)?;
     let id = id.unwrap_or_else(Uuid::new_v4);
     let creation = client.transaction().await?;
     let inserted = creation
@@ -145,7 +181,11 @@ pub async fn create_workspace(
             &[&id, &name],
         )
         .await
-        .map_err(missing)?;
+        .map_err(|error| match error.code() {
+            // A name that is taken is no conflict here.
+            Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION) => StoreError::DuplicateId(id),
+            _ => missing(error),
+        })?;
     let created = inserted.as_ref().map(workspace).ok_or_else(|| StoreError::DuplicateWorkspace(name.to_owned()))?;
     audit_sink::record(&creation, of_workspace(EventType::WorkspaceCreated, &created, by)).await?;
     creation.commit().await?;
@@ -337,7 +377,11 @@ pub async fn rotate_key(client: &mut Client, secret: &ApiKeySecret, by: &Arc<aud
         )
         .await
         .map_err(missing)?;
-    let Some(changed) = changed else { return Err(StoreError::UnknownKey(key_id.to_owned())) };
+    let Some(changed) = changed else {
+        let revoked = change.query_opt("SELECT FROM cordon.api_key WHERE key_id = $1", &[&key_id]).await?.is_some();
+        let error = if revoked { StoreError::RevokedKey } else { StoreError::UnknownKey };
+        return Err(error(key_id.to_owned()));
+    };
     let workspace = changed.get::<_, Option<Uuid>>(0).map(WorkspaceId::new);
     audit_sink::record(&change, of_key(EventType::ApiKeyRotated, secret.key_id.clone(), workspace, by)).await?;
     Ok(change.commit().await?)

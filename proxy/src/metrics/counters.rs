@@ -1,4 +1,4 @@
-//! One core's counters. Only its own core writes them, so they cost no traffic between cores.
+//! The counters of the door, and one core's: only its own core writes those, so they cost no traffic between cores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -11,6 +11,24 @@ pub struct CoreCounters {
     transactions: AtomicU64,
     logins_ok: AtomicU64,
     logins_refused: AtomicU64,
+}
+
+/// The counters of the door, which is before all cores.
+#[derive(Debug, Default)]
+pub struct DoorCounters {
+    refused: AtomicU64,
+}
+
+impl DoorCounters {
+    /// There was no room for a connection.
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// For how many there was none.
+    pub fn total_refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
 }
 
 /// The counters of all cores, summed.

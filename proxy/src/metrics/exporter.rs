@@ -6,7 +6,7 @@ use prometheus::{
     Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 
-use super::counters::{CoreCounters, Totals};
+use super::counters::{CoreCounters, DoorCounters, Totals};
 use crate::audit::{Recorder, Report};
 use crate::pool::PoolsShared;
 use crate::quota::Accounts;
@@ -14,20 +14,22 @@ use crate::quota::Accounts;
 /// Everything that is exported.
 pub struct Exporter {
     cores: Vec<Arc<CoreCounters>>,
+    door: Arc<DoorCounters>,
     pools: Arc<PoolsShared>,
     recorder: Recorder,
     accounts: Arc<Accounts>,
 }
 
 impl Exporter {
-    /// An exporter of these cores and pools, of the audit trail and of quotas.
+    /// An exporter of these cores, their door and pools, of the audit trail and of quotas.
     pub const fn new(
         cores: Vec<Arc<CoreCounters>>,
+        door: Arc<DoorCounters>,
         pools: Arc<PoolsShared>,
         recorder: Recorder,
         accounts: Arc<Accounts>,
     ) -> Self {
-        Self { cores, pools, recorder, accounts }
+        Self { cores, door, pools, recorder, accounts }
     }
 
     /// The exposition, in Prometheus' text format.
@@ -52,6 +54,12 @@ impl Exporter {
         let clients = IntGauge::new("pgcordon_client_connections", "Client sessions that are open")?;
         clients.set(totals.clients);
         put(registry, clients)?;
+        let refused = IntCounter::new(
+            "pgcordon_client_connections_refused_total",
+            "Connections for which there was no room: server.connections_max",
+        )?;
+        refused.inc_by(self.door.total_refused());
+        put(registry, refused)?;
         let transactions =
             IntCounterVec::new(Opts::new("pgcordon_transactions_total", "Transactions that were served"), &[])?;
         transactions.with_label_values::<&str>(&[]).inc_by(totals.transactions);

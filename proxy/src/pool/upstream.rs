@@ -170,6 +170,12 @@ fn unreachable(cause: impl Into<String>) -> Fault {
         .log(cause)
 }
 
+/// The server is there, and doesn't let the role of a key in: waiting won't help.
+fn not_let_in(cause: impl Into<String>) -> Fault {
+    let message = "the database server does not let this key's role log in";
+    Fault::new(Origin::Upstream, SqlState::CANNOT_CONNECT_NOW, message).hint("The proxy's log says why.").log(cause)
+}
+
 /// The server doesn't speak the protocol.
 fn garbled(cause: impl Into<String>) -> Fault {
     unreachable(format!("the server broke the protocol: {}", cause.into()))

@@ -10,16 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::domain::{Fault, Origin, SqlState};
-use crate::wire::author;
+use crate::metrics::DoorCounters;
 
 use super::client;
 use super::core::CoreContext;
+use super::turn_away::TurnAway;
 
 /// How many accepted connections a core may have waiting.
 const DOOR_QUEUE: usize = 1024;
@@ -46,10 +44,11 @@ pub fn core_door() -> (CoreDoor, CoreQueue) {
 }
 
 /// Accepts until the task is dropped. At most `connections_max` at a time, whether authenticated or not.
-pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, connections_max: usize) {
+pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, connections_max: usize, counters: Arc<DoorCounters>) {
+    let mut turn_away = TurnAway::new(counters, connections_max);
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => deal(stream, peer, &doors, connections_max),
+            Ok((stream, peer)) => deal(stream, peer, &doors, connections_max, &mut turn_away),
             Err(error) if is_of_one_peer(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "accepting connections failed; trying again");
@@ -59,11 +58,11 @@ pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, connections_max
     }
 }
 
-fn deal(stream: TcpStream, peer: SocketAddr, doors: &[CoreDoor], connections_max: usize) {
+fn deal(stream: TcpStream, peer: SocketAddr, doors: &[CoreDoor], connections_max: usize, turn_away: &mut TurnAway) {
     let open: usize = doors.iter().map(|door| door.connections.load(Ordering::Relaxed)).sum();
     let Some(door) = doors.iter().min_by_key(|door| door.connections.load(Ordering::Relaxed)) else { return };
     if open >= connections_max {
-        turn_away(stream);
+        turn_away.send(stream, peer);
         return;
     }
     let _ = stream.set_nodelay(true);
@@ -74,17 +73,8 @@ fn deal(stream: TcpStream, peer: SocketAddr, doors: &[CoreDoor], connections_max
     door.connections.fetch_add(1, Ordering::Relaxed);
     if door.sender.try_send((stream, peer)).is_err() {
         door.connections.fetch_sub(1, Ordering::Relaxed);
+        turn_away.counted(peer);
     }
-}
-
-/// Says why, if the peer listens at once, and closes.
-fn turn_away(mut stream: TcpStream) {
-    let fault = Fault::new(Origin::Proxy, SqlState::TOO_MANY_CONNECTIONS, "too many client connections");
-    let mut message = BytesMut::new();
-    author::error(&mut message, author::Severity::Fatal, &fault);
-    tokio::spawn(async move {
-        let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&message)).await;
-    });
 }
 
 /// Errors of accept(2) that are about the connection that was to be accepted.

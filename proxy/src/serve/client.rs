@@ -35,6 +35,7 @@ pub(super) async fn serve(core: Rc<CoreContext>, stream: TcpStream, peer: Socket
         }
         Ok(Err(refused)) => refused,
         Err(_) => {
+            core.counters.login(false);
             tracing::info!(%peer, "a login took too long");
             return;
         }

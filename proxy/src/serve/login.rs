@@ -79,7 +79,7 @@ async fn first_packets(core: &Rc<CoreContext>, stream: TcpStream) -> Result<(Cli
 }
 
 /// Reads exactly one packet: what a peer sends behind it stays in the kernel, and is never taken for encrypted.
-async fn first_packet(socket: &mut ClientSocket) -> Result<FirstPacket, Option<Fault>> {
+pub(super) async fn first_packet(socket: &mut ClientSocket) -> Result<FirstPacket, Option<Fault>> {
     let mut word = [0; 4];
     socket.read_exact(&mut word).await.map_err(|_| None)?;
     let length = first_packet_bytes(word).map_err(Some)?;

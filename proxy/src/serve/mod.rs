@@ -14,3 +14,4 @@ mod outlet;
 pub mod registry;
 mod socket;
 mod startup_settings;
+mod turn_away;

@@ -70,6 +70,29 @@ fn segments(answer: &Value) -> Value {
     all.iter().find(|quota| quota["resourceType"] == "segments").cloned().unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_proxy_is_ready_while_postgres_can_be_reached() {
+    let proxy = Proxy::start().await;
+    let until = async |status: u16, word: &str| {
+        let told = async {
+            while proxy.call("GET", "/health/ready", Value::Null).await != (status, json!(word)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), told).await.expect(word);
+    };
+    until(200, "ready\n").await;
+    let (admin, name) = (&proxy.stage.admin, proxy.stage.database.name());
+    admin.batch_execute(&format!("revoke connect on database {name} from public")).await.unwrap();
+    let gone = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename <> 'postgres'";
+    admin.batch_execute(gone).await.unwrap();
+    until(503, "upstream unreachable\n").await;
+    assert_eq!(proxy.call("GET", "/health/live", Value::Null).await.0, 200);
+    admin.batch_execute(&format!("grant connect on database {name} to public")).await.unwrap();
+    until(200, "ready\n").await;
+    proxy.stop().await;
+}
+
 #[tokio::test]
 async fn usage_is_shown_limits_are_set_and_what_would_fit_is_told() {
     let proxy = Proxy::start().await;

@@ -11,7 +11,7 @@ async fn findings(database: &Database) -> Vec<Finding> {
 }
 
 /// What breaks a wall, the rule that must see it, how bad it is, and what heals it where the server is shared.
-const BREAKS: [(&str, &str, Severity, &str); 32] = [
+const BREAKS: [(&str, &str, Severity, &str); 35] = [
     (
         "create table t (workspace_id uuid); create index on t (workspace_id); grant select on t to pgcordon_app",
         "table-without-policy",
@@ -156,6 +156,14 @@ const BREAKS: [(&str, &str, Severity, &str); 32] = [
     ),
     ("create unique index u on note (body)", "unique-across-workspaces", Severity::Medium, "drop index u"),
     (
+        "create unique index u on note (body) include (workspace_id)",
+        "unique-across-workspaces",
+        Severity::Medium,
+        "drop index u",
+    ),
+    ("create unique index u on comment (body)", "unique-across-workspaces", Severity::Medium, "drop index u"),
+    ("create unique index u on comment (lower(body))", "unique-across-workspaces", Severity::Medium, "drop index u"),
+    (
         "create table t (workspace_id uuid references cordon.workspace, note_id int references note)",
         "foreign-key-across-workspaces",
         Severity::Medium,
@@ -202,6 +210,29 @@ async fn each_broken_wall_is_seen_and_a_whole_house_has_none() {
         let whole = findings(&database).await;
         assert_eq!(holes(&whole), 0, "after {heals}: {whole:#?}");
     }
+}
+
+#[tokio::test]
+async fn what_is_unique_within_a_workspace_is_no_finding() {
+    let database = Database::hardened().await;
+    let admin = database.admin().await;
+    admin
+        .batch_execute(
+            "create unique index of_note on note (body, workspace_id); create unique index of_comment on comment (note_id, body)",
+        )
+        .await
+        .unwrap();
+    let found = findings(&database).await;
+    let objects: Vec<(&str, &str)> = found
+        .iter()
+        .filter(|finding| finding.id == "unique-across-workspaces")
+        .map(|finding| (finding.object.as_str(), finding.fix.as_str()))
+        .collect();
+    let expected = [
+        ("public.comment_pkey", "make note_id, by which its rows belong to a workspace, its first column"),
+        ("public.note_pkey", "make the workspace column workspace_id its first column"),
+    ];
+    assert_eq!(objects, expected);
 }
 
 #[tokio::test]

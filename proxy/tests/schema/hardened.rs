@@ -1,9 +1,11 @@
 //! What `harden` takes away, and what must go on working.
 
 use pgcordon::control::RoleNames;
+use pgcordon::control::schema::check;
 use pgcordon::control::schema::harden::{self, Allow};
+use pgcordon::tenant::ContextNames;
 
-use crate::scratch::{A, B, Database, refusal, text};
+use crate::scratch::{A, B, Database, MAKING, refusal, text};
 
 #[tokio::test]
 async fn nothing_of_the_siblings_is_seen_or_touched() {
@@ -109,6 +111,37 @@ async fn hardening_twice_is_no_error_and_what_is_allowed_stays() {
     let client = other.bound(A).await;
     let sql = "create temp table t (); do $$ begin null; end $$; select lo_unlink(lo_create(0))";
     assert_eq!(refusal(&client, sql).await, "");
+}
+
+/// What a provider's administrator is: no superuser, and owner of nothing that Postgres brought along.
+const CLERK: &str = "\
+drop role if exists clerk; create role clerk login createrole;
+grant cordon, pgcordon_owner, pgcordon_app, pgcordon_readonly to clerk;";
+
+#[tokio::test]
+async fn what_an_administrator_may_not_take_away_is_told_and_stays_a_finding_for_a_superuser() {
+    let database = Database::protected().await;
+    let _alone = MAKING.lock().await;
+    database.admin().await.batch_execute(CLERK).await.unwrap();
+    let (clerk, roles) = (database.connect("clerk").await, RoleNames::default());
+    let hardened = harden::harden(&clerk, &roles, &[], false).await.unwrap();
+    let found = check::check(&clerk, &roles, &ContextNames::default()).await.unwrap();
+    let anew = harden::harden(&database.admin().await, &roles, &[], false).await.unwrap();
+    let left = check::check(&clerk, &roles, &ContextNames::default()).await.unwrap();
+    drop(clerk);
+    database.admin().await.batch_execute("drop role clerk").await.unwrap();
+    for what in ["pg_terminate_backend", "pg_stat_activity", "LANGUAGE plpgsql", "TEMPORARY ON DATABASE", "lo_create"] {
+        let is_it = |statement: &str| statement.starts_with("REVOKE") && statement.contains(what);
+        assert!(hardened.refused.iter().any(|(statement, _)| is_it(statement)), "{what}: {hardened:#?}");
+        assert!(!hardened.done.iter().any(|statement| is_it(statement)), "{what}: {hardened:#?}");
+        assert!(anew.done.iter().any(|statement| is_it(statement)), "{what}: {anew:#?}");
+    }
+    assert_eq!(anew.refused, []);
+    for id in ["catalog-unhardened", "temp-granted", "language-open"] {
+        let finding = found.iter().find(|finding| finding.id == id).unwrap();
+        assert!(finding.fix.contains("superuser"), "{finding:?}");
+        assert!(!left.iter().any(|finding| finding.id == id), "{id}: {left:#?}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What `protect` makes: two workspaces, and nothing of one to be seen or changed by the other.
 
 use pgcordon::control::RoleNames;
+use pgcordon::control::schema::SchemaError;
 use pgcordon::control::schema::protect::{self, Options};
 use pgcordon::tenant::ContextNames;
 
@@ -188,10 +189,24 @@ async fn what_cant_be_protected_is_refused_with_a_reason() {
         ("seen", Options::default(), "is no table"),
         ("plain", via("id"), "has no foreign key"),
         ("comment", via("comment_pkey"), "has no foreign key"),
+        ("cordon.api_key", Options::default(), "is pgcordon's own"),
+        ("cordon.quota", Options::default(), "is pgcordon's own"),
+        ("pg_catalog.pg_class", Options { add_column: true, ..Options::default() }, "is Postgres' own"),
+        ("information_schema.sql_features", Options::default(), "is Postgres' own"),
     ] {
         let (roles, names) = (RoleNames::default(), ContextNames::default());
         let error = protect::protect(&mut admin, &roles, &names, table, &options).await.expect_err(table).to_string();
         assert!(error.contains(reason), "{table}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn the_tables_of_cordon_and_of_postgres_are_nobodys_to_unprotect() {
+    let database = Database::protected().await;
+    let mut admin = database.admin().await;
+    for table in ["cordon.workspace", "pg_catalog.pg_class"] {
+        let error = protect::unprotect(&mut admin, &RoleNames::default(), table, false).await.expect_err(table);
+        assert!(matches!(error, SchemaError::Refused(_)) && error.to_string().contains(" own"), "{error}");
     }
 }
 

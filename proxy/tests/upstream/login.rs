@@ -46,6 +46,7 @@ async fn every_way_to_authenticate_works_and_a_wrong_password_is_for_the_log() {
         for password in [Some("wrong"), None] {
             let fault = connect(with(password), role).await.unwrap_err();
             assert_eq!(fault.sqlstate, SqlState::CANNOT_CONNECT_NOW);
+            assert_eq!(fault.message, "the database server does not let this key's role log in");
             assert!(fault.verbatim.is_none() && !fault.message.contains(role), "{fault:?}");
             let log = fault.log.unwrap();
             assert!(log.contains("password") && !log.contains("wrong"), "{log}");

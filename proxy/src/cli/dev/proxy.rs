@@ -70,6 +70,11 @@ fn text<'a>(table: &'a Table, section: &str, key: &str) -> Option<&'a str> {
     table.get(section)?.get(key)?.as_str()
 }
 
+/// Whether a configuration has a key.
+pub(super) fn has(table: &Table, section: &str, key: &str) -> bool {
+    table.get(section).is_some_and(|section| section.get(key).is_some())
+}
+
 /// Lays one table over another: what `over` says holds, section by section.
 pub(super) fn overlay(under: &mut Table, over: Table) {
     for (key, value) in over {

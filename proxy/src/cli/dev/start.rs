@@ -19,6 +19,7 @@ use super::report::{Circumstances, Dsn, Http, Proxy, Report, Upstream, Workspace
 use super::stage::Stage;
 use crate::app;
 use crate::cli::{Failure, logging};
+use crate::config::Secret;
 use crate::control::RoleNames;
 
 /// The application's database.
@@ -59,11 +60,11 @@ pub(super) async fn everything(args: &Args, stage: &mut Stage, progress: &Progre
     proxy::write(&configuration, &home.config())?;
     let http = ports.http.0.clone();
     drop(ports);
-    let running = serve(&home.config()).await?;
+    let (running, token) = serve(&home.config()).await?;
     let address = running.address().to_string();
     let http = running.http_address().map_or(http, |bound| bound.to_string());
     stage.running = Some(running);
-    let report = report(&address, &http, cluster.port, &memory, &prepared);
+    let report = report(&address, (&http, &token), cluster.port, &memory, &prepared);
     if args.json {
         report.print_json();
         return Ok(());
@@ -117,7 +118,9 @@ async fn postgres(cluster: &mut Cluster, setup: &Setup<'_>, progress: &Progress)
 fn configuration(args: &Args, overrides: Table, ports: &Ports, memory: &Memory, of: (&Cluster, &Home, u32)) -> Table {
     let (cluster, home, pool_size) = of;
     let mut table = Table::new();
-    proxy::set(&mut table, "http", "token", memory.http_token.clone());
+    if !proxy::has(&overrides, "http", "token_file") {
+        proxy::set(&mut table, "http", "token", memory.http_token.clone());
+    }
     proxy::set(&mut table, "log", "filter", "warn");
     proxy::set(&mut table, "audit", "spool_dir", home.audit().display().to_string());
     proxy::overlay(&mut table, overrides);
@@ -133,21 +136,29 @@ fn configuration(args: &Args, overrides: Table, ports: &Ports, memory: &Memory, 
     table
 }
 
-/// Starts the proxy on threads of its own.
-async fn serve(configuration: &Path) -> Result<app::Running, Failure> {
+/// Starts the proxy on threads of its own. Returns the API's token with it, wherever that comes from.
+async fn serve(configuration: &Path) -> Result<(app::Running, Secret), Failure> {
     let settings = proxy::settings(configuration)?;
     logging::start(&settings.log)?;
+    let token = settings.http.token.clone();
     let started = tokio::task::spawn_blocking(move || app::start(settings)).await;
-    started
+    let running = started
         .map_err(|error| Failure::outside(format!("the proxy's start broke off: {error}")))?
-        .map_err(|error| Failure::outside(format!("the proxy doesn't start: {error:#}")))
+        .map_err(|error| Failure::outside(format!("the proxy doesn't start: {error:#}")))?;
+    Ok((running, token))
 }
 
 fn admin_dsn(port: u16, memory: &Memory) -> String {
     format!("postgres://{SUPERUSER}:{}@127.0.0.1:{port}/{DATABASE}", memory.admin_password)
 }
 
-fn report(address: &str, http: &str, upstream: u16, memory: &Memory, prepared: &Prepared) -> Report {
+fn report(
+    address: &str,
+    (http, token): (&str, &Secret),
+    upstream: u16,
+    memory: &Memory,
+    prepared: &Prepared,
+) -> Report {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
     // One that listens everywhere is reached here.
     let host = if matches!(host, "0.0.0.0" | "[::]") { "127.0.0.1" } else { host };
@@ -156,7 +167,7 @@ fn report(address: &str, http: &str, upstream: u16, memory: &Memory, prepared: &
     };
     Report {
         proxy: Proxy { host: host.to_owned(), port: port.parse().unwrap_or(0), database: DATABASE.to_owned() },
-        http: Http { url: format!("http://{http}"), token: memory.http_token.clone() },
+        http: Http { url: format!("http://{http}"), token: token.expose().to_owned() },
         upstream: Upstream { admin_dsn: admin_dsn(upstream, memory) },
         system: Dsn { dsn: dsn(&prepared.system) },
         superuser: prepared.superuser.as_ref().map(|key| Dsn { dsn: dsn(key) }),

@@ -107,11 +107,13 @@ async fn look(client: &Client, roles: &RoleNames, names: &ContextNames) -> Resul
 /// The functions of the catalog that show or disturb siblings and that tenants may call.
 async fn unhardened(client: &Client, roles: &RoleNames) -> Result<Option<Finding>, SchemaError> {
     let open = harden::callable(client, &[&roles.application, &roles.read_only]).await?;
-    Ok(open.first().map(|first| Finding {
+    let Some(first) = open.first() else { return Ok(None) };
+    let fix = if harden::may_revoke(client, &open).await? { rules::HARDEN } else { rules::HARDEN_AS_SUPERUSER };
+    Ok(Some(Finding {
         id: "catalog-unhardened",
         severity: Severity::Medium,
-        object: first.clone(),
+        object: first.name.clone(),
         what: format!("tenants may call it and {} more like it: each shows or disturbs other sessions", open.len() - 1),
-        fix: "pgcordon harden".to_owned(),
+        fix: fix.to_owned(),
     }))
 }

@@ -3,7 +3,7 @@
 
 use tokio_postgres::Client;
 
-use super::{SchemaError, ident};
+use super::{SchemaError, ident, require_migrated};
 use crate::control::RoleNames;
 
 /// What an application may keep although it opens something.
@@ -61,34 +61,72 @@ pub async fn harden(
     allow: &[Allow],
     dry_run: bool,
 ) -> Result<Hardened, SchemaError> {
+    require_migrated(client).await?;
     let mut hardened = Hardened::default();
-    for statement in statements(client, roles, allow).await? {
+    for step in steps(client, roles, allow).await? {
         if dry_run {
-            hardened.done.push(statement);
+            hardened.done.push(step.statement);
             continue;
         }
-        match client.batch_execute(&statement).await {
-            Ok(()) => hardened.done.push(statement),
-            Err(error) => hardened.refused.push((statement, crate::control::store::describe(&error))),
+        match client.batch_execute(&step.statement).await {
+            Ok(()) if step.stays_open(client, roles).await? => {
+                hardened.refused.push((step.statement, NOTHING_TAKEN.to_owned()));
+            }
+            Ok(()) => hardened.done.push(step.statement),
+            Err(error) => hardened.refused.push((step.statement, crate::control::store::describe(&error))),
         }
     }
     Ok(hardened)
 }
 
-async fn statements(client: &Client, roles: &RoleNames, allow: &[Allow]) -> Result<Vec<String>, SchemaError> {
+/// Postgres answers a REVOKE of what somebody else granted with a warning (01006) and does nothing.
+const NOTHING_TAKEN: &str = "Postgres took nothing away: that is for the object's owner or a superuser";
+
+/// One statement, and how to see whether it did what it is for.
+struct Step {
+    statement: String,
+    /// Whether a role, `role.name`, still has the privilege; none where no privilege is to be gone.
+    has: Option<String>,
+}
+
+impl Step {
+    fn revoke(statement: String, has: String) -> Self {
+        Self { statement, has: Some(has) }
+    }
+
+    const fn other(statement: String) -> Self {
+        Self { statement, has: None }
+    }
+
+    async fn stays_open(&self, client: &Client, roles: &RoleNames) -> Result<bool, SchemaError> {
+        let Some(has) = &self.has else { return Ok(false) };
+        let whose: &[&str] = &["public", &roles.application, &roles.read_only];
+        let question =
+            format!("SELECT coalesce(bool_or({has}), false) FROM pg_catalog.unnest($1::text[]) AS role (name)");
+        let asked = client.query_one(&question, &[&whose]).await;
+        Ok(asked.map_err(SchemaError::at(format!("what is left after {}", self.statement)))?.get(0))
+    }
+}
+
+async fn steps(client: &Client, roles: &RoleNames, allow: &[Allow]) -> Result<Vec<Step>, SchemaError> {
     let mut all = Vec::new();
     let trusted = [&roles.owner, &roles.system, &roles.cordon].map(|role| ident(role)).join(", ");
     let tenants = [&roles.application, &roles.read_only].map(|role| ident(role)).join(", ");
-    for function in functions(client, FUNCTIONS).await? {
-        all.push(format!("REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC, {tenants}"));
-    }
+    let mut functions = executable(client, FUNCTIONS, &["public"]).await?;
     if !allow.contains(&Allow::LargeObjects) {
-        for function in functions(client, LARGE_OBJECTS).await? {
-            all.push(format!("REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC, {tenants}"));
-        }
+        functions.extend(executable(client, LARGE_OBJECTS, &["public"]).await?);
+    }
+    for Function { oid, name } in functions {
+        all.push(Step::revoke(
+            format!("REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC, {tenants}"),
+            format!("pg_catalog.has_function_privilege(role.name, {oid}::oid, 'EXECUTE')"),
+        ));
     }
     for view in VIEWS {
-        all.push(format!("REVOKE ALL ON pg_catalog.{view} FROM PUBLIC, {tenants}"));
+        all.push(Step::revoke(
+            format!("REVOKE ALL ON pg_catalog.{view} FROM PUBLIC, {tenants}"),
+            format!("pg_catalog.has_any_column_privilege(role.name, 'pg_catalog.{view}', 'SELECT')"),
+        ));
     }
     let database: String = client
         .query_one("SELECT pg_catalog.current_database()", &[])
@@ -96,43 +134,66 @@ async fn statements(client: &Client, roles: &RoleNames, allow: &[Allow]) -> Resu
         .map_err(SchemaError::at("the database"))?
         .get(0);
     let database = ident(&database);
-    all.push(format!("REVOKE CREATE ON DATABASE {database} FROM PUBLIC, {tenants}"));
-    all.push(format!("REVOKE CREATE ON SCHEMA public FROM PUBLIC, {tenants}"));
+    let of_database = |privilege: &str| {
+        Step::revoke(
+            format!("REVOKE {privilege} ON DATABASE {database} FROM PUBLIC, {tenants}"),
+            format!("pg_catalog.has_database_privilege(role.name, pg_catalog.current_database(), '{privilege}')"),
+        )
+    };
+    all.push(of_database("CREATE"));
+    all.push(Step::revoke(
+        format!("REVOKE CREATE ON SCHEMA public FROM PUBLIC, {tenants}"),
+        "pg_catalog.has_schema_privilege(role.name, 'public', 'CREATE')".to_owned(),
+    ));
     if !allow.contains(&Allow::Temp) {
-        all.push(format!("REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC, {tenants}"));
-        all.push(format!("GRANT TEMPORARY ON DATABASE {database} TO {trusted}"));
+        all.push(of_database("TEMPORARY"));
+        all.push(Step::other(format!("GRANT TEMPORARY ON DATABASE {database} TO {trusted}")));
     }
     if !allow.contains(&Allow::Do) {
-        all.push(format!("REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC, {tenants}"));
-        all.push(format!("GRANT USAGE ON LANGUAGE plpgsql TO {trusted}"));
+        all.push(Step::revoke(
+            format!("REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC, {tenants}"),
+            "pg_catalog.has_language_privilege(role.name, 'plpgsql', 'USAGE')".to_owned(),
+        ));
+        all.push(Step::other(format!("GRANT USAGE ON LANGUAGE plpgsql TO {trusted}")));
     }
-    all.push(format!("REVOKE USAGE ON LANGUAGE sql FROM {tenants}"));
+    // Everybody has it from PUBLIC, for the functions of the application: only what the tenants have of their own goes.
+    all.push(Step::other(format!("REVOKE USAGE ON LANGUAGE sql FROM {tenants}")));
     Ok(all)
 }
 
-/// Those that PUBLIC may still execute, with their argument types.
-async fn functions(client: &Client, which: &str) -> Result<Vec<String>, SchemaError> {
-    executable(client, which, &["public"]).await
+/// A function of the catalog.
+pub(super) struct Function {
+    oid: u32,
+    /// With its schema and the types of its arguments.
+    pub(super) name: String,
 }
 
 /// What of the siblings' functions these roles may still call.
-pub(super) async fn callable(client: &Client, roles: &[&str]) -> Result<Vec<String>, SchemaError> {
+pub(super) async fn callable(client: &Client, roles: &[&str]) -> Result<Vec<Function>, SchemaError> {
     executable(client, FUNCTIONS, roles).await
 }
 
-async fn executable(client: &Client, which: &str, roles: &[&str]) -> Result<Vec<String>, SchemaError> {
+async fn executable(client: &Client, which: &str, roles: &[&str]) -> Result<Vec<Function>, SchemaError> {
     let rows = client
         .query(
             &format!(
-                "SELECT pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)) \
+                "SELECT p.oid, pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)) AS name \
                  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
                  WHERE ({which}) AND (n.nspname = 'pg_catalog' OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')) \
                    AND p.prokind = 'f' AND EXISTS (SELECT FROM pg_catalog.unnest($1::text[]) AS role (name) \
-                       WHERE pg_catalog.has_function_privilege(role.name, p.oid, 'EXECUTE')) ORDER BY 1"
+                       WHERE pg_catalog.has_function_privilege(role.name, p.oid, 'EXECUTE')) ORDER BY name"
             ),
             &[&roles],
         )
         .await
         .map_err(SchemaError::at("the functions of the catalog"))?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(rows.iter().map(|row| Function { oid: row.get(0), name: row.get(1) }).collect())
+}
+
+/// Whether this administrator may harden those functions: their owner may, and a superuser.
+pub(super) async fn may_revoke(client: &Client, functions: &[Function]) -> Result<bool, SchemaError> {
+    let oids: Vec<u32> = functions.iter().map(|function| function.oid).collect();
+    let owned = "SELECT coalesce(bool_and(pg_catalog.pg_has_role(p.proowner, 'USAGE')), true) FROM pg_catalog.pg_proc p WHERE p.oid = ANY ($1)";
+    let row = client.query_one(owned, &[&oids]).await.map_err(SchemaError::at("whose the functions are"))?;
+    Ok(row.get(0))
 }

@@ -1,5 +1,7 @@
 //! Creates and upgrades the schema `cordon`. Migrations only go forward, and each leaves the previous program running.
 
+use std::collections::BTreeMap;
+
 use hmac::digest::crypto_common::BlockSizeUser;
 use rand::RngCore;
 use refinery::{Migration, Runner, Target};
@@ -9,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{SchemaError, ident, roles};
 use crate::control::RoleNames;
+use crate::domain::Secret;
 use crate::tenant::ContextNames;
 
 /// The migrations, in order.
@@ -32,6 +35,8 @@ pub struct Migrated {
     pub applied: Vec<String>,
     /// The version the schema has now.
     pub version: i64,
+    /// The roles that were given a password.
+    pub passwords: Vec<String>,
 }
 
 /// Makes roles, schema and signing key, as far as they are missing.
@@ -39,6 +44,19 @@ pub struct Migrated {
 /// # Errors
 /// A schema that a newer program made, or whatever Postgres refuses.
 pub async fn migrate(client: &mut Client, roles: &RoleNames, names: &ContextNames) -> Result<Migrated, SchemaError> {
+    with_passwords(client, roles, names, &BTreeMap::new()).await
+}
+
+/// The same, and gives the roles their passwords, under the same lock: of two who change one role, Postgres refuses one.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn with_passwords(
+    client: &mut Client,
+    roles: &RoleNames,
+    names: &ContextNames,
+    passwords: &BTreeMap<String, Secret>,
+) -> Result<Migrated, SchemaError> {
     let at = SchemaError::at;
     // Anybody may take an advisory lock, a tenant too: a migration says so instead of waiting for good.
     client.batch_execute("SET lock_timeout = '5s'").await.map_err(at("the lock of the migration"))?;
@@ -46,7 +64,7 @@ pub async fn migrate(client: &mut Client, roles: &RoleNames, names: &ContextName
         "another migration runs, or a session holds its advisory lock (pg_locks: locktype 'advisory', objid 1919184750)",
     ))?;
     client.batch_execute("RESET lock_timeout").await.map_err(at("the lock of the migration"))?;
-    let done = locked(client, roles, names).await;
+    let done = locked(client, roles, names, passwords).await;
     let _ = client.batch_execute("RESET ROLE").await;
     client
         .execute("SELECT pg_catalog.pg_advisory_unlock($1)", &[&LOCK])
@@ -55,12 +73,18 @@ pub async fn migrate(client: &mut Client, roles: &RoleNames, names: &ContextName
     done
 }
 
-async fn locked(client: &mut Client, roles: &RoleNames, names: &ContextNames) -> Result<Migrated, SchemaError> {
+async fn locked(
+    client: &mut Client,
+    roles: &RoleNames,
+    names: &ContextNames,
+    passwords: &BTreeMap<String, Secret>,
+) -> Result<Migrated, SchemaError> {
     let at = SchemaError::at;
     let found = version(client).await?;
     if found > NEWEST {
         return Err(SchemaError::Newer { found, known: NEWEST });
     }
+    same_context(client, names).await?;
     roles::ensure(client, roles).await?;
     let cordon = ident(&roles.cordon);
     client
@@ -71,7 +95,27 @@ async fn locked(client: &mut Client, roles: &RoleNames, names: &ContextNames) ->
     new_signing_key(client).await?;
     client.batch_execute("RESET ROLE").await.map_err(at("the administrator's role"))?;
     roles::grant(client, roles).await?;
-    Ok(Migrated { applied, version: NEWEST })
+    let passwords = roles::set_passwords(client, roles, passwords).await?;
+    Ok(Migrated { applied, version: NEWEST, passwords: passwords.into_iter().map(str::to_owned).collect() })
+}
+
+/// A schema that is there goes by the names it was made with.
+async fn same_context(client: &Client, names: &ContextNames) -> Result<(), SchemaError> {
+    let made_with = client
+        .query_opt(
+            "SELECT ARRAY(SELECT m[1] FROM pg_catalog.regexp_matches(p.prosrc, $$current_setting\\('([^']+)', true\\)$$, 'g') AS m) \
+             FROM pg_catalog.pg_proc AS p WHERE p.oid = pg_catalog.to_regprocedure('cordon.workspace_id()')",
+            &[],
+        )
+        .await
+        .map_err(SchemaError::at("the names of the context's settings"))?;
+    let made_with: Vec<String> = made_with.map(|row| row.get(0)).unwrap_or_default();
+    match made_with.as_slice() {
+        [workspace, seal] if **workspace != *names.workspace || **seal != *names.seal => {
+            Err(SchemaError::ContextIsFixed { workspace: workspace.clone(), seal: seal.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The newest migration that was applied; 0 for none.

@@ -8,6 +8,8 @@ pub mod migrate;
 pub mod protect;
 pub mod roles;
 
+use tokio_postgres::Client;
+
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
@@ -30,6 +32,16 @@ pub enum SchemaError {
         /// The newest one this program has.
         known: i64,
     },
+    /// The names of the context's settings are others than those that the schema was made with.
+    #[error(
+        "context.workspace_setting and context.seal_setting can't be changed after migrate: the schema cordon was made with {workspace} and {seal}"
+    )]
+    ContextIsFixed {
+        /// The setting with the workspace.
+        workspace: String,
+        /// The setting with the seal.
+        seal: String,
+    },
     /// What was asked for makes no sense for this table.
     #[error("{0}")]
     Refused(String),
@@ -40,6 +52,19 @@ impl SchemaError {
     pub(super) fn at(step: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
         let step = step.into();
         move |source| Self::Postgres { step, source }
+    }
+}
+
+/// Sees to it that the schema `cordon` is there, which everything else goes by.
+async fn require_migrated(client: &Client) -> Result<(), SchemaError> {
+    let there = client
+        .query_one("SELECT pg_catalog.to_regprocedure('cordon.workspace_id()') IS NOT NULL", &[])
+        .await
+        .map_err(SchemaError::at("the schema cordon"))?;
+    if there.get(0) {
+        Ok(())
+    } else {
+        Err(SchemaError::Refused("this database has no schema cordon: run pgcordon migrate first".to_owned()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, GenericClient};
 
-use super::{SchemaError, ident, literal};
+use super::{SchemaError, ident, literal, require_migrated};
 use crate::control::RoleNames;
 use crate::tenant::ContextNames;
 
@@ -44,6 +44,9 @@ pub async fn protect(
     table: &str,
     options: &Options,
 ) -> Result<Protected, SchemaError> {
+    if !options.dry_run {
+        require_migrated(client).await?;
+    }
     let found = Table::find(client, table).await?;
     let mut statements = Vec::new();
     match &options.via {
@@ -86,6 +89,7 @@ pub async fn unprotect(
     table: &str,
     dry_run: bool,
 ) -> Result<Protected, SchemaError> {
+    require_migrated(client).await?;
     let found = Table::find(client, table).await?;
     let name = &found.name;
     let statements = vec![
@@ -139,6 +143,18 @@ fn grants(table: &Table, roles: &RoleNames, statements: &mut Vec<String>) {
     }
 }
 
+/// Whose a schema is that no application has its tables in. What `protect` grants and `unprotect` takes away would open or
+/// break it.
+fn whose_schema(schema: &str) -> Option<&'static str> {
+    match schema {
+        "cordon" => Some("pgcordon's"),
+        "information_schema" => Some("Postgres'"),
+        // Names that begin so are reserved (Postgres docs, "The System Catalog Schema"); temporary tables are in one of them.
+        _ if schema.starts_with("pg_") => Some("Postgres'"),
+        _ => None,
+    }
+}
+
 pub(super) struct Table {
     pub(super) oid: u32,
     schema: String,
@@ -169,6 +185,11 @@ impl Table {
             )));
         };
         let (oid, schema, name, kind): (u32, String, String, String) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        if let Some(whose) = whose_schema(&schema) {
+            return Err(SchemaError::Refused(format!(
+                "{name} isn't a table of an application: the schema {schema} is {whose} own"
+            )));
+        }
         if !matches!(kind.as_str(), "r" | "p") {
             return Err(SchemaError::Refused(format!(
                 "{name} is no table: views are safe with security_invoker = true, over protected tables"

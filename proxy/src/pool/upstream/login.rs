@@ -6,7 +6,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, Scr
 use zeroize::Zeroizing;
 
 use super::frames::{Frames, error_fields, int32, parameter, text};
-use super::{Target, garbled, unreachable};
+use super::{Target, garbled, not_let_in, unreachable};
 use crate::domain::{Fault, Origin, SqlState};
 
 /// More rounds than this are refused: a server could occupy us for hours with one number.
@@ -50,7 +50,7 @@ pub(super) async fn log_in(frames: &mut Frames<'_>, target: &Target, role: &str)
 async fn authenticate(frames: &mut Frames<'_>, target: &Target, role: &str) -> Result<(), Fault> {
     let password = || {
         target.passwords.of(role).ok_or_else(|| {
-            unreachable(format!("the server asks for the password of role {role:?}, and none is configured"))
+            not_let_in(format!("the server asks for the password of role {role:?}, and none is configured"))
         })
     };
     loop {
@@ -68,7 +68,7 @@ async fn authenticate(frames: &mut Frames<'_>, target: &Target, role: &str) -> R
                 answer(frames, &[password.as_bytes(), b"\0"]).await?;
             }
             3 => {
-                return Err(unreachable("the server asks for a plain password over an unencrypted network connection"));
+                return Err(not_let_in("the server asks for a plain password over an unencrypted network connection"));
             }
             5 => {
                 let salt = frame.body.as_ref().try_into().map_err(|_| garbled("the MD5 salt isn't four bytes long"))?;
@@ -79,7 +79,7 @@ async fn authenticate(frames: &mut Frames<'_>, target: &Target, role: &str) -> R
                 scram(frames, frame.body, password()?.clone()).await?;
             }
             code => {
-                return Err(unreachable(format!(
+                return Err(not_let_in(format!(
                     "the server asks for authentication method {code}, which is not supported"
                 )));
             }
@@ -148,13 +148,16 @@ async fn answer(frames: &mut Frames<'_>, parts: &[&[u8]]) -> Result<(), Fault> {
 }
 
 /// What an ErrorResponse during start-up means for the client. Its own words are passed on where they are about the
-/// database or its capacity; where they are about the proxy's own login they are for the log.
+/// database or its capacity; where they are about the proxy's own login they are for the log, and the client learns only
+/// that it is the login.
 fn refused(body: &Bytes) -> Fault {
     const PASSED_ON: [&str; 9] = ["3D000", "53000", "53100", "53200", "53300", "55000", "57P01", "57P02", "57P03"];
     let (sqlstate, message) = error_fields(body);
     let log = format!("the server refused the connection: {message} ({sqlstate})");
     match PASSED_ON.into_iter().find(|passed| *passed == sqlstate) {
         Some(state) => Fault::new(Origin::Upstream, SqlState(state), message).verbatim(body.clone()).log(log),
+        // Class 28 is invalid authorization; without the right to connect to a database it is 42501.
+        None if sqlstate.starts_with("28") || sqlstate == "42501" => not_let_in(log),
         None => unreachable(log),
     }
 }

@@ -8,9 +8,21 @@ pub(super) struct Rule {
     pub(super) sql: &'static str,
 }
 
+/// The fix that an administrator can do himself.
+pub(super) const HARDEN: &str = "pgcordon harden";
+macro_rules! harden_as_superuser {
+    () => {
+        "pgcordon harden, with upstream.admin_url of a superuser: this administrator may not change it"
+    };
+}
+/// The fix where this administrator would be refused: Postgres' own functions are the bootstrap superuser's.
+pub(super) const HARDEN_AS_SUPERUSER: &str = harden_as_superuser!();
+
 /// What all rules speak of. `tenant` are the roles that tenants' statements run as; `reached` are the application's
-/// tables with what tenants may do to them; `unmetered` are tables that lack a meter's trigger; `wall` are those with a policy that nothing can open.
-pub(super) const WHO: &str = r#"
+/// tables with what tenants may do to them; `belonging` are the columns that say whose a row is, its own or a foreign key's; `hardening` is the fix by whether this
+/// administrator may do it; `unmetered` are tables that lack a meter's trigger; `wall` are those with a policy that nothing can open.
+pub(super) const WHO: &str = concat!(
+    r#"
 WITH who (owner, application, read_only, system, cordon, control) AS (
     VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::text)),
 tenant AS (SELECT r.* FROM pg_roles r, who WHERE r.rolname IN (who.application, who.read_only)),
@@ -32,6 +44,15 @@ wall AS (
         AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid)) = pg_get_expr(p.polqual, p.polrelid)
         AND (pg_get_expr(p.polqual, p.polrelid) ~ '^\([^()]+ = \( SELECT cordon\.workspace_id\(\) AS workspace_id\)\)$'
             OR p.polname = 'pgcordon_workspace' AND pg_get_expr(p.polqual, p.polrelid) ~ '^\(EXISTS \( SELECT\s+FROM \S+ parent\s+WHERE \(parent\.[^()]+ = [^()]+\)\)\)$')),
+belonging AS (
+    SELECT t.oid, a.attname, a.attnum FROM app_table t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attname = t.workspace_column
+    UNION SELECT p.polrelid, a.attname, a.attnum FROM pg_policy p JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = p.polrelid
+        JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = d.refobjsubid AND a.attnum > 0 WHERE p.polname = 'pgcordon_workspace'),
+hardening (is_ours, fix) AS (VALUES (true, 'pgcordon harden'),
+    (false, '"#,
+    harden_as_superuser!(),
+    r#"')),
 bypass AS (SELECT oid, rolname FROM pg_roles WHERE rolsuper OR rolbypassrls),
 metered AS (
     SELECT f.relation_oid AS oid, format('%I.%I', f.schema, f.name) AS name, m.relation AS root, bool_or(r.per IS NULL) AS has_stock,
@@ -44,7 +65,8 @@ unmetered AS (
     WHERE w.is_wanted AND NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgrelid = m.oid AND t.tgname = w.name
         AND t.tgenabled = 'A' AND t.tgtype = w.type AND t.tgqual IS NULL AND p.pronamespace = 'cordon'::regnamespace AND p.proname = 'meter_' || md5(m.root))
     GROUP BY 1, 2, 3, 4, 5)
-"#;
+"#
+);
 
 /// The rules.
 pub(super) const ALL: &[Rule] = &[
@@ -186,10 +208,12 @@ pub(super) const ALL: &[Rule] = &[
         id: "unique-across-workspaces",
         sql: "SELECT CASE WHEN i.indisprimary THEN 'info' ELSE 'medium' END, format('%I.%I', t.nspname, c.relname),
                 'is unique across workspaces: one learns from the error what another has, and can take it away',
-                'make the workspace column ' || quote_ident(t.workspace_column) || ' its first column'
-            FROM pg_index i JOIN app_table t ON t.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid
-            WHERE i.indisunique AND t.workspace_column IS NOT NULL AND NOT t.relispartition AND NOT EXISTS (
-                SELECT FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname = t.workspace_column AND a.attnum = ANY (i.indkey))",
+                CASE WHEN t.workspace_column IS NOT NULL THEN 'make the workspace column ' || quote_ident(t.workspace_column) || ' its first column'
+                    ELSE 'make ' || quote_ident(min(b.attname)) || ', by which its rows belong to a workspace, its first column' END
+            FROM pg_index i JOIN app_table t ON t.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid JOIN belonging b ON b.oid = t.oid
+            WHERE i.indisunique AND NOT t.relispartition
+            GROUP BY i.indexrelid, i.indisprimary, t.nspname, c.relname, t.workspace_column
+            HAVING NOT bool_or(b.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))",
     },
     Rule {
         id: "foreign-key-across-workspaces",
@@ -222,13 +246,13 @@ pub(super) const ALL: &[Rule] = &[
     },
     Rule {
         id: "language-open",
-        sql: "SELECT 'low', quote_ident(l.lanname), 'the role ' || t.rolname || ' may run DO blocks in it, which no reader of statements understands', 'pgcordon harden'
-            FROM pg_language l, tenant t WHERE l.lanpltrusted AND l.lanname <> 'sql' AND has_language_privilege(t.oid, l.oid, 'USAGE')",
+        sql: "SELECT 'low', quote_ident(l.lanname), 'the role ' || t.rolname || ' may run DO blocks in it, which no reader of statements understands', h.fix
+            FROM pg_language l, tenant t, hardening h WHERE h.is_ours = pg_has_role(l.lanowner, 'USAGE') AND l.lanpltrusted AND l.lanname <> 'sql' AND has_language_privilege(t.oid, l.oid, 'USAGE')",
     },
     Rule {
         id: "temp-granted",
-        sql: "SELECT 'low', quote_ident(current_database()), 'the role ' || t.rolname || ' may create temporary tables and fill the disk', 'pgcordon harden'
-            FROM tenant t WHERE has_database_privilege(t.oid, current_database(), 'TEMPORARY')",
+        sql: "SELECT 'low', quote_ident(current_database()), 'the role ' || t.rolname || ' may create temporary tables and fill the disk', h.fix
+            FROM tenant t, pg_database d, hardening h WHERE d.datname = current_database() AND h.is_ours = pg_has_role(d.datdba, 'USAGE') AND has_database_privilege(t.oid, current_database(), 'TEMPORARY')",
     },
     Rule {
         id: "meter-missing",

@@ -211,7 +211,7 @@ pub(super) const ALL: &[Rule] = &[
                 CASE WHEN t.workspace_column IS NOT NULL THEN 'make the workspace column ' || quote_ident(t.workspace_column) || ' its first column'
                     ELSE 'make ' || quote_ident(min(b.attname)) || ', by which its rows belong to a workspace, its first column' END
             FROM pg_index i JOIN app_table t ON t.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid JOIN belonging b ON b.oid = t.oid
-            WHERE i.indisunique AND NOT t.relispartition
+            WHERE i.indisunique AND NOT t.relispartition AND (t.workspace_column IS NOT NULL OR t.is_written)
             GROUP BY i.indexrelid, i.indisprimary, t.nspname, c.relname, t.workspace_column
             HAVING NOT bool_or(b.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))",
     },

@@ -75,7 +75,8 @@ fn no_room() -> Fault {
 
 async fn talk(stream: TcpStream) {
     let mut socket = ClientSocket::Plain(stream);
-    if let Ok(true) = timeout(PATIENCE, wants_a_session(&mut socket)).await {
+    // Who asked for nothing in time is told unasked.
+    if timeout(PATIENCE, wants_a_session(&mut socket)).await.unwrap_or(true) {
         farewell::send(&mut socket, &mut Outlet::default(), &no_room()).await;
     }
 }

@@ -1,10 +1,12 @@
 //! What is known about one server connection, as plain values: until when its context is sealed, which statements it
 //! has prepared, which settings were given to it. The session decides by it and the pool keeps it; neither knows the other.
 
+pub mod parameters;
 pub mod settings;
 pub mod state;
 pub mod statement;
 
+pub use parameters::Parameters;
 pub use settings::Settings;
-pub use state::{BackendState, SessionId, Unnamed};
-pub use statement::{Bodies, Body};
+pub use state::{BackendState, Name, SessionId, Unnamed};
+pub use statement::{Bodies, Body, Charge, Moment, Parsing};

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::parameters::Parameters;
 use super::settings::Settings;
-use super::statement::Body;
-use crate::domain::limits::BACKEND_STATEMENTS_MAX;
+use super::statement::{Body, Moment, Parsing};
+use crate::domain::limits::{BACKEND_STATEMENT_BYTES_MAX, BACKEND_STATEMENTS_MAX};
 use crate::tenant::MeterTag;
 
 /// A session of ours, told apart from all others while the process lives.
@@ -19,7 +20,12 @@ pub struct BackendState {
     sealed_until: Option<i64>,
     meter_tag: Option<MeterTag>,
     settings: Arc<Settings>,
+    reported: Arc<Parameters>,
     statements: HashMap<u64, Prepared, ahash::RandomState>,
+    /// Bytes of the texts of `statements`.
+    bytes: usize,
+    /// Statements of ours that are of no use any more, and whose Close the server never got to.
+    leftover: Vec<Name>,
     uses: u64,
     named: u64,
     unnamed: Unnamed,
@@ -39,9 +45,10 @@ pub enum Unnamed {
 
 #[derive(Debug)]
 struct Prepared {
-    name: u64,
+    name: Name,
     used: u64,
-    _body: Arc<Body>,
+    parsed: Moment,
+    body: Arc<Body>,
 }
 
 impl BackendState {
@@ -53,7 +60,10 @@ impl BackendState {
             sealed_until: None,
             meter_tag: None,
             settings: Settings::none(),
+            reported: Arc::default(),
             statements: HashMap::default(),
+            bytes: 0,
+            leftover: Vec::new(),
             uses: 0,
             named: 0,
             unnamed: Unnamed::None,
@@ -65,9 +75,25 @@ impl BackendState {
     pub fn cleared(&mut self) {
         self.sealed_until = None;
         self.settings = Settings::none();
-        self.statements.clear();
+        self.deallocated();
         self.unnamed = Unnamed::None;
         self.must_clear = false;
+    }
+
+    /// The same, of a server connection that has reported these settings.
+    #[must_use]
+    pub fn reporting(self, reported: Arc<Parameters>) -> Self {
+        Self { reported, ..self }
+    }
+
+    /// What the server has reported of its settings, whoever was served.
+    pub const fn reported(&self) -> &Arc<Parameters> {
+        &self.reported
+    }
+
+    /// The server reports a setting.
+    pub fn reports(&mut self, name: &[u8], value: &[u8]) {
+        Arc::make_mut(&mut self.reported).put(name, value);
     }
 
     /// The server process.
@@ -115,32 +141,50 @@ impl BackendState {
         self.settings = settings;
     }
 
-    /// The name under which `body` is prepared here.
-    pub fn statement(&mut self, body: &Body) -> Option<Name> {
+    /// The name under which `body` is prepared here, if what is here may stand for what a client prepared then.
+    pub fn statement(&mut self, body: &Body, then: Parsing) -> Option<Name> {
         self.uses += 1;
-        let prepared = self.statements.get_mut(&body.id())?;
+        let prepared = self.statements.get_mut(&body.id()).filter(|each| then.is_met_by(each.parsed))?;
         prepared.used = self.uses;
-        Some(Name(prepared.name))
+        Some(prepared.name)
     }
 
-    /// Prepares `body` under a new name; with it comes the name of the statement that must be closed to make room.
-    pub fn prepare(&mut self, body: &Arc<Body>) -> (Name, Option<Name>) {
-        let evicted = if self.statements.len() < BACKEND_STATEMENTS_MAX { None } else { self.evict() };
+    /// Prepares `body` under a new name, with a Parse that is sent at this moment. With it come the names of the statements
+    /// that must be closed first: its predecessor, and those that make room.
+    pub fn prepare(&mut self, body: &Arc<Body>, parsed: Moment) -> (Name, Vec<Name>) {
+        let mut closed = std::mem::take(&mut self.leftover);
+        closed.extend(self.remove(body.id()));
+        while !self.statements.is_empty()
+            && (self.statements.len() >= BACKEND_STATEMENTS_MAX
+                || self.bytes + body.rest().len() > BACKEND_STATEMENT_BYTES_MAX)
+        {
+            closed.extend(self.evict());
+        }
         self.uses += 1;
         self.named += 1;
-        let prepared = Prepared { name: self.named, used: self.uses, _body: body.clone() };
-        self.statements.insert(body.id(), prepared);
-        (Name(self.named), evicted)
+        let name = Name(self.named);
+        self.bytes += body.rest().len();
+        self.statements.insert(body.id(), Prepared { name, used: self.uses, parsed, body: body.clone() });
+        (name, closed)
     }
 
-    /// The statement isn't there: its Parse failed.
-    pub fn unprepared(&mut self, body_id: u64) {
-        self.statements.remove(&body_id);
+    /// The statement isn't there: the Parse of this moment failed, or the server didn't get to it.
+    pub fn unprepared(&mut self, body_id: u64, parsed: Moment) {
+        if self.statements.get(&body_id).is_some_and(|each| each.parsed == parsed) {
+            self.remove(body_id);
+        }
+    }
+
+    /// The server didn't get to the Close of a statement: it goes when the next one is prepared.
+    pub fn not_closed(&mut self, name: Name) {
+        self.leftover.push(name);
     }
 
     /// No named statement is left.
     pub fn deallocated(&mut self) {
         self.statements.clear();
+        self.leftover.clear();
+        self.bytes = 0;
     }
 
     /// The unnamed statement on the server connection.
@@ -165,7 +209,13 @@ impl BackendState {
 
     fn evict(&mut self) -> Option<Name> {
         let oldest = self.statements.iter().min_by_key(|(_, each)| each.used).map(|(id, _)| *id)?;
-        self.statements.remove(&oldest).map(|each| Name(each.name))
+        self.remove(oldest)
+    }
+
+    fn remove(&mut self, body_id: u64) -> Option<Name> {
+        let removed = self.statements.remove(&body_id)?;
+        self.bytes -= removed.body.rest().len();
+        Some(removed.name)
     }
 }
 
@@ -201,31 +251,81 @@ mod tests {
     #[test]
     fn the_least_recently_used_statement_makes_room() {
         let (bodies, mut state) = (Bodies::default(), BackendState::new(1, 0));
+        let then = Parsing::sent(bodies.moment());
         let all: Vec<_> = (0..=BACKEND_STATEMENTS_MAX)
             .map(|number| bodies.intern(0, format!("select {number}").as_bytes(), None))
             .collect();
-        let first = state.prepare(&all[0]).0;
+        let first = state.prepare(&all[0], bodies.moment()).0;
         for body in &all[1..BACKEND_STATEMENTS_MAX] {
-            assert_eq!(state.prepare(body).1, None);
+            assert_eq!(state.prepare(body, bodies.moment()).1, []);
         }
-        assert_eq!(state.statement(&all[0]), Some(first));
-        let (_, evicted) = state.prepare(&all[BACKEND_STATEMENTS_MAX]);
-        assert_eq!(evicted, Some(Name(2)));
-        assert_eq!(state.statement(&all[1]), None);
+        assert_eq!(state.statement(&all[0], then), Some(first));
+        let (_, evicted) = state.prepare(&all[BACKEND_STATEMENTS_MAX], bodies.moment());
+        assert_eq!(evicted, [Name(2)]);
+        assert_eq!(state.statement(&all[1], then), None);
+    }
+
+    #[test]
+    fn long_texts_make_room_for_one_another() {
+        let (bodies, mut state) = (Bodies::default(), BackendState::new(1, 0));
+        let mut closed = 0;
+        for number in 0..20 {
+            let text = format!("{number}{}", "x".repeat(BACKEND_STATEMENT_BYTES_MAX / 8));
+            closed += state.prepare(&bodies.intern(0, text.as_bytes(), None), bodies.moment()).1.len();
+            assert!(state.bytes <= BACKEND_STATEMENT_BYTES_MAX);
+        }
+        assert_eq!((closed, state.statements.len()), (13, 7));
+        state.deallocated();
+        assert_eq!(state.bytes, 0);
+    }
+
+    #[test]
+    fn a_statement_stands_for_those_that_were_prepared_before_it_and_for_its_own_client() {
+        let (bodies, mut state) = (Bodies::default(), BackendState::new(1, 0));
+        let body = bodies.intern(0, b"select * from t", None);
+        let sent = bodies.moment();
+        let (first, _) = state.prepare(&body, sent);
+        let (own, before) = (Parsing::answered(sent, bodies.moment()), Parsing::sent(sent));
+        assert_eq!((state.statement(&body, own), state.statement(&body, before)), (Some(first), Some(first)));
+        // Somebody prepares it elsewhere: what is here may be older than what that saw.
+        let later = bodies.moment();
+        let later = Parsing::answered(later, bodies.moment());
+        assert_eq!(state.statement(&body, later), None);
+        let (second, closed) = state.prepare(&body, bodies.moment());
+        assert_eq!(closed, [first]);
+        for then in [own, before, later] {
+            assert_eq!(state.statement(&body, then), Some(second));
+        }
+    }
+
+    #[test]
+    fn what_was_not_closed_is_closed_with_the_next_one() {
+        let (bodies, mut state) = (Bodies::default(), BackendState::new(1, 0));
+        let body = bodies.intern(0, b"select 1", None);
+        let (first, _) = state.prepare(&body, bodies.moment());
+        let sent = bodies.moment();
+        let (_, closed) = state.prepare(&body, sent);
+        assert_eq!(closed, [first]);
+        // An error in front of both.
+        state.unprepared(body.id(), sent);
+        state.not_closed(first);
+        assert_eq!(state.statement(&body, Parsing::sent(sent)), None);
+        assert_eq!(state.prepare(&body, bodies.moment()).1, [first]);
     }
 
     #[test]
     fn clearing_forgets_everything() {
         let (bodies, mut state) = (Bodies::default(), BackendState::new(1, 0));
         let body = bodies.intern(0, b"select 1", None);
-        state.prepare(&body);
+        let sent = bodies.moment();
+        state.prepare(&body, sent);
         state.sealed(100);
         state.soil();
         state.set_unnamed(Unnamed::Of(1, 1));
         state.given(Settings::of([("a".to_owned(), b"1")]));
         state.cleared();
         assert!(!state.is_sealed(0) && !state.is_soiled() && state.unnamed() == Unnamed::None);
-        assert!(state.statement(&body).is_none() && state.settings().iter().count() == 0);
+        assert!(state.statement(&body, Parsing::sent(sent)).is_none() && state.settings().iter().count() == 0);
     }
 
     #[test]

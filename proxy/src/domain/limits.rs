@@ -34,8 +34,17 @@ pub const READ_BYTES: usize = 64 * 1024;
 /// How many statements one client may have prepared.
 pub const CLIENT_STATEMENTS_MAX: usize = 4096;
 
+/// How many bytes the texts of one client's prepared statements may take.
+pub const CLIENT_STATEMENT_BYTES_MAX: usize = 16 << 20;
+
+/// How many bytes the texts of all clients' prepared statements may take together. A text that many have counts once.
+pub const ALL_STATEMENT_BYTES_MAX: usize = 512 << 20;
+
 /// How many shared statement bodies one server connection keeps prepared.
 pub const BACKEND_STATEMENTS_MAX: usize = 256;
+
+/// How many bytes their texts may take. One that is longer is kept alone.
+pub const BACKEND_STATEMENT_BYTES_MAX: usize = 4 << 20;
 
 /// The life of a sealed context, by the database's clock.
 pub const SEAL_LIFE: Duration = Duration::from_secs(3600);

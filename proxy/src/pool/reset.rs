@@ -28,11 +28,14 @@ enum Heard {
     Word,
 }
 
-/// Clears a server connection that is between transactions and owes nothing.
+/// Clears a server connection that is between transactions and owes nothing. `reports` hears what the server reports.
 ///
 /// # Errors
 /// Anything but CommandComplete `DISCARD ALL`, the word, and ReadyForQuery `I` behind both.
-pub(super) async fn clear<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) -> Result<(), NotCleared> {
+pub(super) async fn clear<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut S,
+    mut reports: impl FnMut(&[u8], &[u8]),
+) -> Result<(), NotCleared> {
     let word = format!("{:032x}", rand::random::<u128>());
     let mut buffer = BytesMut::with_capacity(256);
     inject::query(&mut buffer, b"DISCARD ALL");
@@ -53,7 +56,12 @@ pub(super) async fn clear<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) -> 
                 (b'V', Heard::Ready) if open::function_result(message) == Ok(Some(word.as_bytes())) => Heard::Word,
                 (b'Z', Heard::Word) if message[HEAD..] == *b"I" && buffer.len() == frame.total => return Ok(()),
                 // What Postgres may say at any time.
-                (b'S' | b'N' | b'A', heard) => heard,
+                (b'S', heard) => {
+                    let (name, value) = open::parameter_status(message).map_err(|_| NotCleared::Unconfirmed)?;
+                    reports(name, value);
+                    heard
+                }
+                (b'N' | b'A', heard) => heard,
                 _ => return Err(NotCleared::Unconfirmed),
             };
             buffer.advance(frame.total);
@@ -88,7 +96,7 @@ mod tests {
                 }
             }
         });
-        let cleared = clear(&mut ours).await.is_ok();
+        let cleared = clear(&mut ours, |name, value| assert_eq!((name, value), (&b"a"[..], &b"b"[..]))).await.is_ok();
         drop(ours);
         server.await.expect("a server");
         cleared

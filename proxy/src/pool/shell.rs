@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::backend::BackendState;
+use crate::backend::{BackendState, Parameters};
 use crate::domain::clock::{self, Instant};
 use crate::domain::limits::CLEAR_TIMEOUT;
 use crate::domain::{Fault, Origin, SqlState, WorkspaceId};
@@ -379,7 +379,8 @@ impl Pool {
         let errands = match opened {
             Ok(connection) => {
                 let id = self.shared.id();
-                let state = BackendState::new(connection.pid, connection.clock_offset);
+                let reported = Parameters::of(connection.parameters.iter().map(|(name, value)| (name, value)));
+                let state = BackendState::new(connection.pid, connection.clock_offset).reporting(Arc::new(reported));
                 let backend = Box::new(Backend { id, core: self.core, connection, state });
                 self.shared.tell(|inner| {
                     inner.stock.insert(id, backend);
@@ -411,7 +412,9 @@ impl Pool {
 
     async fn cleared(&self, backend: Box<Backend>) -> Option<Box<Backend>> {
         let mut backend = self.bring_here(backend).ok()?;
-        let cleared = tokio::time::timeout(CLEAR_TIMEOUT, reset::clear(&mut backend.connection.socket)).await;
+        let Backend { connection, state, .. } = &mut *backend;
+        let clearing = reset::clear(&mut connection.socket, |name, value| state.reports(name, value));
+        let cleared = tokio::time::timeout(CLEAR_TIMEOUT, clearing).await;
         self.shared.clears.fetch_add(1, Ordering::Relaxed);
         backend.state.cleared();
         matches!(cleared, Ok(Ok(()))).then_some(backend)

@@ -60,7 +60,7 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     let pool = core.pools.get(&database, binding.role());
     let opened = async {
         let settings = startup_settings::of(&startup, &binding, &core.shared.names)?;
-        let parameters = greeting::learn(&core, &pool, &database, &binding, &settings, &client).await?;
+        let greeting = greeting::learn(&core, &pool, &database, &binding, &settings, &client).await?;
         let secret_bytes = if startup.minor >= 2 { LONG_SECRET_BYTES } else { SECRET_BYTES };
         let registered = core.shared.registry.enter(binding.key_id().clone(), binding.workspace(), secret_bytes);
         if !is_still_good(&core, &verified) {
@@ -72,9 +72,9 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
         }
         let encrypted = matches!(socket, ClientSocket::Tls(_));
         audit::session_opened(&core, &client, &binding, &database, encrypted).await?;
-        Ok((settings, parameters, registered))
+        Ok((settings, greeting, registered))
     };
-    let (settings, parameters, registered) = match opened.await {
+    let (settings, greeting, registered) = match opened.await {
         Ok(opened) => opened,
         Err(fault) => {
             tracing::warn!(key = %binding.key_id(), %fault, "a session couldn't be opened");
@@ -84,14 +84,15 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     };
     let mut out = BytesMut::new();
     author::authentication_ok(&mut out);
-    greeting::write(&mut out, &parameters);
+    greeting::write(&mut out, &greeting);
     author::backend_key_data(&mut out, registered.pid(), registered.secret());
     author::ready(&mut out);
     if greet(&mut socket, &out).await.is_err() {
         return;
     }
     drop(out);
-    let session = Session::new(registered.slot().id, binding.workspace(), settings);
+    let session = Session::new(registered.slot().id, binding.workspace(), settings)
+        .greeted(greeting.parameters, registered.pid());
     let _open = core.counters.client();
     Driver::new(core, socket, session, registered, binding, client, (database.into(), pool)).run().await;
 }

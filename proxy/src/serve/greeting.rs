@@ -5,14 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::audit::Client;
-use crate::backend::Settings;
+use crate::backend::{Parameters, Settings};
 use crate::domain::clock::{self, Instant};
 use crate::domain::{Fault, Origin, SqlState};
 use crate::pool::{Lease, Outcome, Pool};
-use crate::session::{Lanes, Leaving, Parameter, Progress, Session};
+use crate::session::{Lanes, Leaving, Progress, Session};
 use crate::tenant::Binding;
 use crate::wire::author;
 
@@ -23,8 +24,14 @@ const GREETING_LIFE: Duration = Duration::from_secs(10);
 /// How many greetings a core remembers.
 const GREETINGS_MAX: usize = 64;
 
-/// Names and values of ParameterStatus messages, in order.
-pub type Parameters = Rc<Vec<Parameter>>;
+/// What a client is greeted with.
+#[derive(Clone)]
+pub(super) struct Greeting {
+    /// ParameterStatus messages.
+    pub(super) parameters: Arc<Parameters>,
+    /// Notices for the settings that the client asked for, as they came.
+    notices: Rc<[Bytes]>,
+}
 
 /// The greetings a core remembers.
 #[derive(Default)]
@@ -36,16 +43,16 @@ struct Known {
     database: Rc<str>,
     role: Arc<str>,
     settings: Arc<Settings>,
-    parameters: Parameters,
+    greeting: Greeting,
     since: Instant,
 }
 
 impl Greetings {
-    fn get(&mut self, database: &str, role: &str, settings: &Settings, now: Instant) -> Option<Parameters> {
+    fn get(&mut self, database: &str, role: &str, settings: &Settings, now: Instant) -> Option<Greeting> {
         self.known.retain(|known| now.duration_since(known.since) < GREETING_LIFE);
         let is_it =
             |known: &&Known| &*known.database == database && &*known.role == role && *known.settings == *settings;
-        self.known.iter().find(is_it).map(|known| known.parameters.clone())
+        self.known.iter().find(is_it).map(|known| known.greeting.clone())
     }
 
     fn put(&mut self, known: Known) {
@@ -56,7 +63,7 @@ impl Greetings {
     }
 }
 
-/// Learns the parameters for a client with these settings.
+/// Learns what a client with these settings is greeted with.
 ///
 /// # Errors
 /// No server connection, or Postgres' own error for a setting it doesn't accept.
@@ -67,24 +74,24 @@ pub(super) async fn learn(
     binding: &Binding,
     settings: &Arc<Settings>,
     client: &Arc<Client>,
-) -> Result<Parameters, Fault> {
+) -> Result<Greeting, Fault> {
     let known = core.greetings.borrow_mut().get(database, binding.role(), settings, clock::now());
-    if let Some(parameters) = known {
-        return Ok(parameters);
+    if let Some(greeting) = known {
+        return Ok(greeting);
     }
     let lease = match pool.try_lease(binding) {
         Some(lease) => lease,
         None => pool.lease(binding).await?,
     };
-    let parameters = Rc::new(ask(core, lease, database, binding, settings, client).await?);
+    let greeting = ask(core, lease, database, binding, settings, client).await?;
     core.greetings.borrow_mut().put(Known {
         database: database.into(),
         role: binding.role().clone(),
         settings: settings.clone(),
-        parameters: parameters.clone(),
+        greeting: greeting.clone(),
         since: clock::now(),
     });
-    Ok(parameters)
+    Ok(greeting)
 }
 
 /// Gives a server connection the settings and collects what it reports.
@@ -95,13 +102,7 @@ async fn ask(
     binding: &Binding,
     settings: &Arc<Settings>,
     client: &Arc<Client>,
-) -> Result<Vec<Parameter>, Fault> {
-    let mut parameters: Vec<Parameter> = lease
-        .connection
-        .parameters
-        .iter()
-        .map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into()))
-        .collect();
+) -> Result<Greeting, Fault> {
     let mut session = Session::new(0, binding.workspace(), settings.clone());
     let (mut lanes, must_bind) = (Lanes::default(), lease.needs_bind());
     core.with(database, |core| session.greet(&mut lease.state, must_bind, core, &mut lanes));
@@ -121,28 +122,23 @@ async fn ask(
             return Err(fault);
         }
     }
-    let reported = session.take_reported();
+    let (reported, parameters) = (session.take_reported(), lease.state.reported().clone());
     let outcome = match session.leaving(&lease.state) {
         Leaving::Clean => Outcome::Clean,
         Leaving::Soiled => Outcome::Dirty,
         Leaving::Busy => Outcome::Broken,
     };
     lease.release(outcome);
-    if let Some(refused) = reported.refused {
-        return Err(refused);
+    match reported.refused {
+        Some(refused) => Err(refused),
+        None => Ok(Greeting { parameters, notices: reported.notices.into() }),
     }
-    for (name, value) in reported.parameters {
-        match parameters.iter_mut().find(|(each, _)| *each == name) {
-            Some(known) => known.1 = value,
-            None => parameters.push((name, value)),
-        }
-    }
-    Ok(parameters)
 }
 
-/// Writes the parameters for a client.
-pub(super) fn write(out: &mut bytes::BytesMut, parameters: &Parameters) {
-    for (name, value) in parameters.iter() {
+/// Writes a greeting for a client.
+pub(super) fn write(out: &mut bytes::BytesMut, greeting: &Greeting) {
+    greeting.notices.iter().for_each(|notice| out.extend_from_slice(notice));
+    for (name, value) in greeting.parameters.iter() {
         author::parameter_status(out, name, value);
     }
 }

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use crate::backend::{BackendState, Unnamed};
 use crate::domain::Fault;
 use crate::domain::limits::{OPENED_MESSAGE_BYTES_MAX, PENDING_MESSAGES_MAX};
-use crate::sql::{Deallocates, Facts, PinReason};
+use crate::sql::{Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::{Frame, inject, open};
 
 use super::admission::{Admitted, Request};
-use super::effects::Removal;
 use super::expect::{Expect, Injected, Parsed};
 use super::idle::{invalid_length, invalid_type};
 use super::{Core, Lanes, Session};
 
-/// Functions whose call leaves state that a FunctionCall doesn't show: `set_config`, and the session-level advisory locks.
+/// Functions whose call leaves state that isn't carried along: the session-level advisory locks, and `set_config` where its
+/// arguments aren't seen.
 const STATEFUL_FUNCTIONS: [u32; 9] = [2078, 2880, 2881, 2882, 2883, 2886, 2887, 2888, 2889];
 
 /// What an attached client's bytes came to.
@@ -86,8 +86,7 @@ impl Session {
             if !message.is_whole() && must_be_whole(message) {
                 return Ok((at, Taken::All));
             }
-            if self.is_at_boundary() && (self.status == b'I' || self.reopening) {
-                self.reopening = false;
+            if self.is_at_boundary() && self.status == b'I' {
                 self.open_context(input, backend, core, lanes);
             }
             if self.copying_in && matches!(frame.tag, b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C') {
@@ -123,10 +122,10 @@ impl Session {
         }
         match tag {
             b'Q' => return Ok(self.query(message, backend, core, lanes)),
-            b'F' => self.call(message, lanes),
+            b'F' => self.call(message, backend, core, lanes),
             b'P' => self.parse(message, backend, core, lanes)?,
             b'B' => self.bind(message, backend, core, lanes),
-            b'D' => self.describe(message, backend, lanes),
+            b'D' => self.describe(message, backend, core, lanes),
             b'C' => self.close(message, backend, lanes),
             b'E' => return Ok(self.execute(message, backend, core, lanes)),
             b'S' => {
@@ -199,11 +198,12 @@ impl Session {
             Admitted::Send(watched) => watched,
         };
         if let Some(facts) = &facts {
-            if let Some(Deallocates::One(name)) = &facts.deallocates {
-                self.surface(name.as_bytes(), message, lanes);
+            if self.surface(facts, message, backend, lanes) {
+                inject::bare(lanes.server.author(message.input), b'S');
+                self.expects.push(Expect::Injected(Injected::Sync), &mut lanes.client);
             }
             self.note_facts(facts, backend, core);
-            self.arm(Removal::of(facts));
+            self.arm(facts);
         }
         match (watched, text) {
             (Some(watched), Some(text)) if watched.is_held => self.hold_query(message, text, watched, backend, lanes),
@@ -218,21 +218,27 @@ impl Session {
         None
     }
 
-    /// Gives a shared statement the name under which the client knows it, for a DEALLOCATE that is about to remove it.
-    fn surface(&mut self, name: &[u8], message: Message<'_>, lanes: &mut Lanes) {
-        let Some(body) = self.statements.remove(name) else { return };
-        let out = lanes.server.author(message.input);
-        inject::parse(out, name, body.rest());
-        inject::bare(out, b'S');
-        self.expects.push(Expect::Injected(Injected::Surface), &mut lanes.client);
-        self.expects.push(Expect::Injected(Injected::Sync), &mut lanes.client);
-    }
-
-    fn call(&mut self, message: Message<'_>, lanes: &mut Lanes) {
-        if open::function_oid(message.seen()).is_none_or(|oid| STATEFUL_FUNCTIONS.contains(&oid)) {
-            self.pin = self.pin.or(Some(PinReason::HiddenSetting));
+    fn call(&mut self, message: Message<'_>, backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
+        match open::function_oid(message.seen()) {
+            Some(inject::SET_CONFIG_OID) if message.is_whole() => self.call_set_config(message, backend, core),
+            Some(oid) if !STATEFUL_FUNCTIONS.contains(&oid) => {}
+            _ => self.pin = self.pin.or(Some(PinReason::HiddenSetting)),
         }
         self.send(message, Expect::Call, lanes);
+        self.raise_barrier();
+    }
+
+    fn call_set_config(&mut self, message: Message<'_>, backend: &mut BackendState, core: &Core<'_>) {
+        // Without a name, or with one that is no text, it fails.
+        let Ok([Some(name), value]) = open::set_config(message.seen()) else { return };
+        let Ok(name) = std::str::from_utf8(name).map(str::to_ascii_lowercase) else { return };
+        if matches!(name.as_str(), "role" | "session_authorization") {
+            self.pin = self.pin.or(Some(PinReason::Role));
+        }
+        self.touch(&name, backend, core);
+        if value.is_none() {
+            self.arm_reset(&name);
+        }
     }
 
     fn execute(
@@ -253,7 +259,10 @@ impl Session {
             Admitted::Send(watched) => watched,
         };
         let is_held = watched.as_ref().is_some_and(|watched| watched.is_held);
-        self.arm(self.bound);
+        if let Some(facts) = &facts {
+            self.surface(facts, message, backend, lanes);
+            self.arm(facts);
+        }
         self.send(message, Expect::Execute(watched), lanes);
         self.in_cycle = true;
         if is_held {

@@ -1,18 +1,17 @@
 //! Parse, Bind, Describe and Close of an attached client. A named statement is prepared on a server connection under a name
-//! of ours and shared by all clients that prepared the same; the unnamed one is the client's own and follows it.
+//! of ours and shared by all clients that prepared the same, but each client's own Parse is Postgres' to answer: what one has prepared stands
+//! for those that prepared before it. The unnamed statement is the client's own and follows it.
 
 use std::sync::Arc;
 
-use crate::backend::{BackendState, Body, Unnamed};
-use crate::domain::limits::CLIENT_STATEMENTS_MAX;
-use crate::domain::{Fault, Origin, SqlState};
+use crate::backend::{BackendState, Body, Moment, Name, Parsing, Unnamed};
+use crate::domain::Fault;
 use crate::sql::{Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::inject;
 use crate::wire::open::{BindHead, Named, Parse, named};
 
 use super::client::Message;
-use super::effects::Removal;
 use super::expect::{Expect, Injected, Own, Parsed};
 use super::happened::Texts;
 use super::watched::Portal;
@@ -40,6 +39,9 @@ impl Session {
             self.deny(message, fault, backend, lanes);
             return Ok(());
         }
+        if let Some(facts) = &facts {
+            self.surface(facts, message, backend, lanes);
+        }
         if parse.name.is_empty() {
             let serial = self.statements.unnamed_replaced(parse.rest, facts);
             backend.set_unnamed(Unnamed::Of(self.id, serial));
@@ -50,13 +52,16 @@ impl Session {
             self.parse_again(message, parse.name, backend, lanes);
             return Ok(());
         }
-        if self.statements.len() >= CLIENT_STATEMENTS_MAX {
-            let text = format!("more than {CLIENT_STATEMENTS_MAX} prepared statements in one session");
-            return Err(Fault::new(Origin::Client, SqlState::CONFIGURATION_LIMIT_EXCEEDED, text));
+        if let Some(fault) = self.statements.no_room_for(parse.name, parse.rest, core.bodies) {
+            self.deny(message, fault, backend, lanes);
+            return Ok(());
         }
-        let body = core.bodies.intern(self.settings.meaning(), parse.rest, facts);
-        self.statements.insert(parse.name, body.clone());
-        self.parse_shared(message, parse.name, &body, backend, lanes);
+        let (body, sent) = (core.bodies.intern(self.settings.meaning(), parse.rest, facts), core.bodies.moment());
+        self.statements.prepare(parse.name, body.clone(), sent, core.bodies);
+        // Somebody may have prepared the same here. But tables may have been altered since, by whomever, and this client
+        // is to see what they are now.
+        let expect = Expect::Parse(Parsed::Named { name: parse.name.into(), body: body.id(), sent });
+        self.prepare(message, &body, sent, expect, backend, lanes);
         Ok(())
     }
 
@@ -67,10 +72,10 @@ impl Session {
             return false;
         }
         let seen = message.seen();
+        let may_lose_names = self.may_lose_names();
         let name = match message.frame.tag {
             b'Q' => return self.in_cycle,
-            // Whether it is prepared here already matters only as long as the transaction isn't a failed one.
-            b'P' => return self.expects.has_earlier_cycle() && seen.get(HEAD) != Some(&0),
+            b'P' => return (may_lose_names || self.expects.may_undo_names()) && seen.get(HEAD) != Some(&0),
             b'B' => BindHead::open(seen, message.frame.total).ok().flatten().map(|head| head.statement),
             b'C' | b'D' => match named(seen) {
                 Ok(Named::Statement(name)) => Some(name),
@@ -80,7 +85,7 @@ impl Session {
         };
         match name {
             Some(b"") => self.expects.may_undo_unnamed() && message.frame.tag != b'C',
-            Some(_) => self.expects.may_undo_names(),
+            Some(_) => may_lose_names || self.expects.may_undo_names(),
             None => false,
         }
     }
@@ -96,57 +101,82 @@ impl Session {
         self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
     }
 
-    /// The client prepares a statement: on this server connection somebody may have done so already.
-    fn parse_shared(
-        &mut self,
-        message: Message<'_>,
-        name: &[u8],
-        body: &Arc<Body>,
-        backend: &mut BackendState,
-        lanes: &mut Lanes,
-    ) {
-        let expect = Expect::Parse(Parsed::Named(name.into(), body.id()));
-        if self.status == b'E' {
-            // In a failed transaction Postgres decides by the text what may still be prepared. It is shown the text
-            // without a name, so that nothing shared is made of it.
-            inject::parse(lanes.server.author(message.input), b"", body.rest());
-            backend.set_unnamed(Unnamed::Unknown);
-            self.expects.push(expect, &mut lanes.client);
-        } else if backend.statement(body).is_some() {
-            self.expects.push(Expect::Own(Own::ParseComplete(name.into())), &mut lanes.client);
-        } else {
-            self.prepare(message, body, expect, backend, lanes);
-        }
-    }
-
     /// The client prepares under a name that it has already. Postgres itself raises the error: the name is made known
     /// to it first, with an empty text, which not even a failed transaction refuses, and the server connection is
     /// cleared when it is given back.
     fn parse_again(&mut self, message: Message<'_>, name: &[u8], backend: &mut BackendState, lanes: &mut Lanes) {
-        let out = lanes.server.author(message.input);
-        inject::about_statement(out, b'C', name);
-        inject::parse(out, name, b"\0\0\0");
-        self.expects.push(Expect::Injected(Injected::Close), &mut lanes.client);
-        self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
-        backend.soil();
+        if self.statements.get(name).is_none_or(|statement| !statement.surfaced) {
+            let out = lanes.server.author(message.input);
+            inject::about_statement(out, b'C', name);
+            inject::parse(out, name, b"\0\0\0");
+            self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
+            self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
+            backend.soil();
+        }
         self.parse_free(message, lanes);
     }
 
+    /// Makes the client's statements that are named in SQL known under the client's own names. What executes them or takes
+    /// their names keeps the client on this server connection; what removes them finds an empty text there, which no
+    /// transaction refuses. Within a cycle they are part of it; else a Sync must follow, if this says so.
+    pub(super) fn surface(
+        &mut self,
+        facts: &Facts,
+        message: Message<'_>,
+        backend: &mut BackendState,
+        lanes: &mut Lanes,
+    ) -> bool {
+        let in_cycle = message.frame.tag != b'Q';
+        let mut surfaced = false;
+        for name in facts.prepared.iter().map(|name| name.as_bytes()) {
+            let Some(statement) = self.statements.get_mut(name) else { continue };
+            self.pin.get_or_insert(PinReason::Prepare);
+            if std::mem::replace(&mut statement.surfaced, true) {
+                continue;
+            }
+            inject::parse(lanes.server.author(message.input), name, statement.body.rest());
+            let kept = name.into();
+            let injected = if in_cycle { Injected::SurfaceInCycle(kept) } else { Injected::Surface(kept) };
+            self.expects.push(Expect::Injected(injected), &mut lanes.client);
+            surfaced = true;
+        }
+        if message.frame.tag == b'P' {
+            return surfaced;
+        }
+        for name in facts.deallocates.iter().map(|name| name.as_bytes()) {
+            if self.statements.get(name).is_none_or(|statement| statement.surfaced) {
+                continue;
+            }
+            let out = lanes.server.author(message.input);
+            inject::about_statement(out, b'C', name);
+            inject::parse(out, name, b"\0\0\0");
+            self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
+            self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
+            // It is left there if the DEALLOCATE fails.
+            backend.soil();
+            surfaced = true;
+        }
+        surfaced
+    }
+
+    /// Writes a Parse of a shared statement, behind the Closes that make room for it.
     fn prepare(
         &mut self,
         message: Message<'_>,
         body: &Arc<Body>,
+        sent: Moment,
         expect: Expect,
         backend: &mut BackendState,
         lanes: &mut Lanes,
-    ) {
-        let (name, evicted) = backend.prepare(body);
-        if let Some(evicted) = evicted {
-            inject::about_statement(lanes.server.author(message.input), b'C', evicted.write(&mut [0; 32]));
-            self.expects.push(Expect::Injected(Injected::Close), &mut lanes.client);
+    ) -> Name {
+        let (name, closed) = backend.prepare(body, sent);
+        for closed in closed {
+            inject::about_statement(lanes.server.author(message.input), b'C', closed.write(&mut [0; 32]));
+            self.expects.push(Expect::Injected(Injected::Drop(closed)), &mut lanes.client);
         }
         inject::parse(lanes.server.author(message.input), name.write(&mut [0; 32]), body.rest());
         self.expects.push(expect, &mut lanes.client);
+        name
     }
 
     pub(super) fn bind(
@@ -168,10 +198,11 @@ impl Session {
             self.bound(head.portal, facts.as_ref(), text, backend, core);
             return self.send(message, Expect::Bind, lanes);
         }
-        let Some(body) = self.statements.get(head.statement).cloned() else {
+        let Some(statement) = self.statements.get(head.statement) else {
             return self.send(message, Expect::Bind, lanes);
         };
-        let name = self.bring(&body, message, backend, lanes);
+        let (body, parsing) = (statement.body.clone(), statement.parsing);
+        let name = self.bring(&body, parsing, message, backend, core, lanes);
         let out = lanes.server.author(message.input);
         inject::bind_head(out, head.portal, name.write(&mut [0; 32]), message.frame.total - head.bytes);
         self.pass_from(message, head.bytes, lanes);
@@ -190,17 +221,23 @@ impl Session {
         self.portals.bind(portal, facts.map(|facts| Portal { facts: facts.clone(), text }));
         if let Some(facts) = facts {
             self.note_facts(facts, backend, core);
-            self.bound = self.bound.and(Removal::of(facts));
         }
     }
 
-    pub(super) fn describe(&mut self, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) {
+    pub(super) fn describe(
+        &mut self,
+        message: Message<'_>,
+        backend: &mut BackendState,
+        core: &Core<'_>,
+        lanes: &mut Lanes,
+    ) {
         self.in_cycle = true;
         match named(message.seen()) {
             Ok(Named::Statement(b"")) => self.bring_unnamed(message, backend, lanes),
             Ok(Named::Statement(name)) => {
-                if let Some(body) = self.statements.get(name).cloned() {
-                    let name = self.bring(&body, message, backend, lanes);
+                if let Some(statement) = self.statements.get(name) {
+                    let (body, parsing) = (statement.body.clone(), statement.parsing);
+                    let name = self.bring(&body, parsing, message, backend, core, lanes);
                     inject::about_statement(lanes.server.author(message.input), b'D', name.write(&mut [0; 32]));
                     return self.expects.push(Expect::Describe, &mut lanes.client);
                 }
@@ -219,8 +256,13 @@ impl Session {
                 return self.send(message, Expect::CloseUnnamed(serial), lanes);
             }
             Ok(Named::Statement(name)) => {
-                if let Some(body) = self.statements.remove(name) {
-                    return self.expects.push(Expect::Own(Own::CloseComplete(name.into(), body)), &mut lanes.client);
+                if let Some(statement) = self.statements.remove(name) {
+                    if statement.surfaced {
+                        inject::about_statement(lanes.server.author(message.input), b'C', name);
+                        self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
+                    }
+                    let own = Own::CloseComplete(name.into(), Box::new(statement));
+                    return self.expects.push(Expect::Own(own), &mut lanes.client);
                 }
             }
             Ok(Named::Portal(_)) | Err(_) => {}
@@ -228,19 +270,22 @@ impl Session {
         self.send(message, Expect::Close, lanes);
     }
 
-    /// Makes sure that a shared statement is on this server connection.
+    /// Makes sure that a shared statement is on this server connection, as a client's Parse saw it or later.
     fn bring(
         &mut self,
         body: &Arc<Body>,
+        parsing: Parsing,
         message: Message<'_>,
         backend: &mut BackendState,
+        core: &Core<'_>,
         lanes: &mut Lanes,
-    ) -> crate::backend::state::Name {
-        if let Some(name) = backend.statement(body) {
+    ) -> Name {
+        if let Some(name) = backend.statement(body, parsing) {
             return name;
         }
-        self.prepare(message, body, Expect::Injected(Injected::Parse(body.id())), backend, lanes);
-        backend.statement(body).unwrap_or_else(|| backend.prepare(body).0)
+        let sent = core.bodies.moment();
+        let expect = Expect::Injected(Injected::Parse(body.id(), sent));
+        self.prepare(message, body, sent, expect, backend, lanes)
     }
 
     /// Makes sure that the unnamed statement on this server connection is the client's, or none.

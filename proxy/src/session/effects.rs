@@ -1,12 +1,15 @@
 //! What a client's statements leave behind in its session, and how it is carried along.
 //!
 //! The value of a setting is never guessed from the text: when a transaction that may have changed settings is over, they
-//! are read back from the server, whatever became of the transaction, its savepoints and its functions.
+//! are read back from the server, whatever became of the transaction, its savepoints and its functions. Only what a RESET
+//! goes back to is ours to say: the server knows nothing of what the client asked for when it connected.
 
 use std::sync::Arc;
 
-use crate::backend::{BackendState, Settings, Unnamed};
-use crate::sql::{Deallocates, Facts, PinReason};
+use smallvec::SmallVec;
+
+use crate::backend::{BackendState, Settings};
+use crate::sql::{Facts, PinReason, Reset};
 use crate::wire::inject;
 
 use super::expect::{Expect, Injected};
@@ -15,112 +18,139 @@ use super::{Core, Lanes, Session};
 /// More settings than this in one transaction aren't read back: the client keeps its server connection instead.
 const TOUCHED_MAX: usize = 64;
 
-/// What of a session a statement takes away as a whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the statements on their way take away. What follows them waits, for it must be given other names or settings.
+#[derive(Debug, Default)]
 pub(super) struct Removal {
     /// RESET ALL: the settings, and with them the context.
     settings: bool,
-    /// DEALLOCATE ALL: the prepared statements.
-    statements: bool,
+    /// Names of prepared statements may go, each when its statement is complete.
+    names: bool,
     /// DISCARD ALL: whatever pinned the client.
     pin: bool,
+    /// Settings of the startup that go back alone.
+    resets: SmallVec<[Reset; 1]>,
+    /// Settings that are set behind a RESET ALL.
+    set_behind: SmallVec<[Box<str>; 1]>,
+    /// The position in the queue of what is owed from which on an error means that nothing was taken away.
+    since: u64,
 }
 
-impl Removal {
-    /// What a statement with these facts removes.
-    pub(super) fn of(facts: &Facts) -> Self {
-        let all = facts.deallocates == Some(Deallocates::All);
-        Self { settings: facts.resets_all, statements: facts.discards_all || all, pin: facts.discards_all }
-    }
-
-    pub(super) fn is_empty(self) -> bool {
-        self == Self::default()
-    }
-
-    pub(super) const fn and(self, other: Self) -> Self {
-        Self {
-            settings: self.settings || other.settings,
-            statements: self.statements || other.statements,
-            pin: self.pin || other.pin,
-        }
-    }
-}
-
-/// Holds the client's next message behind a statement that takes something away, because what follows must be given a
-/// context again, or other names.
-#[derive(Debug, Default)]
+/// Whether the client's next message is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Barrier {
-    /// Nothing is on its way.
+    /// Nothing is taken away.
     #[default]
     None,
     /// The statement is on its way, and the Sync that makes the server answer isn't.
-    Armed(Removal),
+    Armed,
     /// Nothing follows until all is answered.
-    Raised(Removal),
+    Raised,
 }
 
 impl Session {
     /// Whether the client's next message must wait.
     pub(super) fn is_held(&self) -> bool {
         // Copy data is what the server waits for itself.
-        let holding = self.awaiting || matches!(self.barrier, Barrier::Raised(_));
+        let holding = self.awaiting || self.barrier == Barrier::Raised;
         holding && !self.expects.is_empty() && !self.copying_in
     }
 
     /// A statement with these facts is on its way.
-    pub(super) fn note_facts(&mut self, facts: &Arc<Facts>, backend: &mut BackendState, core: &Core<'_>) {
+    pub(super) fn note_facts(&mut self, facts: &Facts, backend: &mut BackendState, core: &Core<'_>) {
         if let Some(reason) = facts.pins {
             self.pin.get_or_insert(reason);
         }
         for name in &facts.touches {
-            if core.names.contains(name) {
-                backend.unsealed();
-            } else if self.touched.len() >= TOUCHED_MAX {
+            self.touch(name, backend, core);
+        }
+    }
+
+    /// A setting may have another value when the transaction is over.
+    pub(super) fn touch(&mut self, name: &str, backend: &mut BackendState, core: &Core<'_>) {
+        if core.names.contains(name) {
+            backend.unsealed();
+        } else if !self.touched.iter().any(|each| **each == *name) {
+            if self.touched.len() >= TOUCHED_MAX {
                 self.pin.get_or_insert(PinReason::HiddenSetting);
-            } else if !self.touched.contains(name) {
-                self.touched.push(name.clone());
+            } else {
+                self.touched.push(name.into());
             }
         }
     }
 
-    /// A statement that takes something away is on its way.
-    pub(super) fn arm(&mut self, removal: Removal) {
-        if removal.is_empty() {
-            return;
-        }
-        if matches!(self.barrier, Barrier::None) {
+    /// A statement with these facts is about to be executed: what it takes away holds the client.
+    pub(super) fn arm(&mut self, facts: &Facts) {
+        let had_any = self.barrier != Barrier::None;
+        if !had_any {
             self.erred = false;
+            self.removal = Removal { since: self.expects.end(), ..Removal::default() };
         }
-        self.barrier = match self.barrier {
-            Barrier::None => Barrier::Armed(removal),
-            Barrier::Armed(other) | Barrier::Raised(other) => Barrier::Armed(removal.and(other)),
-        };
+        let removal = &mut self.removal;
+        if facts.resets_all {
+            removal.settings = true;
+            removal.resets.clear();
+            removal.set_behind = facts.set_behind.iter().cloned().collect();
+        }
+        if had_any || facts.resets_all {
+            for name in &facts.touches {
+                removal.resets.retain(|each| each.name != *name);
+                let is_behind = !facts.resets_all && removal.settings;
+                if is_behind && !removal.set_behind.contains(name) {
+                    removal.set_behind.push(name.clone());
+                }
+            }
+        }
+        for reset in &facts.resets {
+            removal.set_behind.retain(|each| *each != reset.name);
+            if self.startup.get(&reset.name).is_some() {
+                removal.resets.push(reset.clone());
+            }
+        }
+        removal.pin |= facts.discards_all;
+        removal.names |= facts.discards_all || facts.deallocates_all || !facts.deallocates.is_empty();
+        if removal.settings || removal.names || removal.pin || !removal.resets.is_empty() {
+            self.barrier = Barrier::Armed;
+        }
+    }
+
+    /// The client resets one setting by a FunctionCall.
+    pub(super) fn arm_reset(&mut self, name: &str) {
+        let reset = Reset { name: name.into(), is_local: false };
+        self.arm(&Facts { touches: vec![name.into()], resets: vec![reset], ..Facts::default() });
+    }
+
+    /// Whether names of prepared statements may be about to go.
+    pub(super) const fn may_lose_names(&self) -> bool {
+        self.removal.names && !matches!(self.barrier, Barrier::None)
     }
 
     /// The server will answer now: what is armed holds the client.
-    pub(super) fn raise_barrier(&mut self) {
-        if let Barrier::Armed(removal) = self.barrier {
-            self.barrier = Barrier::Raised(removal);
+    pub(super) const fn raise_barrier(&mut self) {
+        if matches!(self.barrier, Barrier::Armed) {
+            self.barrier = Barrier::Raised;
         }
-        self.bound = Removal::default();
     }
 
     /// The Sync that was to make the server answer doesn't: the client must be let through to its next one.
-    pub(super) fn lower_barrier(&mut self) {
-        if let Barrier::Raised(removal) = self.barrier {
-            self.barrier = Barrier::Armed(removal);
+    pub(super) const fn lower_barrier(&mut self) {
+        if matches!(self.barrier, Barrier::Raised) {
+            self.barrier = Barrier::Armed;
         }
     }
 
-    /// All is answered: what a barrier stood for has happened or not, and settings are read back.
-    pub(super) fn settle(&mut self, backend: &mut BackendState, lanes: &mut Lanes) {
+    /// An error came: what was to be taken away behind it is there still.
+    pub(super) fn note_error(&mut self) {
+        self.erred |= self.barrier != Barrier::None && self.expects.begin() >= self.removal.since;
+    }
+
+    /// All is answered: settings are read back as soon as the transaction is over.
+    pub(super) fn settle(&mut self, lanes: &mut Lanes) {
         if !self.expects.is_empty() {
             return;
         }
         self.awaiting = false;
-        if let Barrier::Raised(removal) = self.barrier {
+        if self.barrier == Barrier::Raised && !self.in_cycle {
             self.barrier = Barrier::None;
-            self.removed(removal, backend);
         }
         if self.touched.is_empty() || self.in_cycle || self.status != b'I' {
             return;
@@ -140,31 +170,64 @@ impl Session {
         backend.given(self.settings.clone());
     }
 
-    fn removed(&mut self, removal: Removal, backend: &mut BackendState) {
-        if self.erred {
+    /// Whether the cycle that ends took something back to what the server knows, so that it must be given what the client asked for before the
+    /// client hears of it.
+    pub(super) fn must_refit(&self) -> bool {
+        self.barrier == Barrier::Raised
+            && self.expects.begin() >= self.removal.since
+            && (self.removal.settings || self.removal.pin || !self.removal.resets.is_empty())
+    }
+
+    /// The ReadyForQuery of statements that took settings back is there. What the client's startup asked for is given again,
+    /// in the transaction that took it back, and with it the context.
+    pub(super) fn refit(&mut self, backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
+        self.barrier = Barrier::None;
+        let removal = std::mem::take(&mut self.removal);
+        if self.erred || self.status == b'E' {
             if removal.settings {
-                backend.soil();
+                // Of a string of several statements some may have been committed.
+                backend.unsealed();
+                self.touch_all(backend, core);
             }
             return;
-        }
-        if removal.statements {
-            self.statements.clear();
-            backend.deallocated();
-            backend.set_unnamed(Unnamed::Unknown);
         }
         if removal.pin {
             self.pin = None;
         }
         if removal.settings {
-            if self.status != b'I' {
-                // A rollback would bring back what can't be seen any more.
-                backend.soil();
-            }
-            self.touched.clear();
-            self.settings = self.startup.clone();
-            backend.given(Settings::none());
-            backend.unsealed();
-            self.reopening = true;
+            self.reset_all(&removal, backend, core, lanes);
+        }
+        for Reset { name, is_local } in &removal.resets {
+            let Some(value) = self.startup.get(name) else { continue };
+            inject::set_config_as(lanes.server.author(&[]), name.as_bytes(), Some(value), *is_local);
+            self.expects.push(Expect::Injected(Injected::Setting), &mut lanes.client);
+        }
+    }
+
+    fn reset_all(&mut self, removal: &Removal, backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
+        if self.status == b'I' {
+            self.touched.retain(|each| removal.set_behind.contains(each));
+        } else {
+            // A rollback brings back what was before.
+            self.touch_all(backend, core);
+        }
+        let startup = self.startup.clone();
+        for (name, value) in startup.iter().filter(|(name, _)| !removal.set_behind.iter().any(|each| **each == **name))
+        {
+            inject::set_config(lanes.server.author(&[]), name.as_bytes(), Some(value));
+            self.expects.push(Expect::Injected(Injected::Setting), &mut lanes.client);
+        }
+        backend.given(startup.clone());
+        self.settings = startup;
+        backend.unsealed();
+        self.bind_context(&[], backend, core, lanes);
+    }
+
+    /// Every setting the client ever gave may have another value.
+    fn touch_all(&mut self, backend: &mut BackendState, core: &Core<'_>) {
+        let (settings, startup): (Arc<Settings>, Arc<Settings>) = (self.settings.clone(), self.startup.clone());
+        for (name, _) in settings.iter().chain(startup.iter()) {
+            self.touch(name, backend, core);
         }
     }
 }

@@ -2,12 +2,12 @@
 //! to the next Sync; this queue says for each answer whether the client gets it, and what must be undone when it never comes.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use crate::backend::Body;
+use crate::backend::{Moment, Name};
 use crate::domain::Fault;
 use crate::wire::{Outbound, author};
 
+use super::statements::Statement;
 use super::watched::Watched;
 
 /// One thing that is still to come.
@@ -37,6 +37,8 @@ pub(super) enum Expect {
     Malformed,
     /// The answer to a message of ours, which the client must not see.
     Injected(Injected),
+    /// The client's ReadyForQuery, whose cycle the server has ended, due when all before it has come.
+    Ready,
     /// An answer of ours to a message that was not passed on, due when all before it has come.
     Own(Own),
 }
@@ -49,7 +51,7 @@ impl Expect {
 
     /// Whether it stands for a message after which a name is taken or free.
     const fn notes_name(&self) -> bool {
-        matches!(self, Self::Parse(Parsed::Named(..)) | Self::Own(_))
+        matches!(self, Self::Parse(Parsed::Named { .. }) | Self::Own(_))
     }
 
     /// The serial number of the client's unnamed statement, or of there being none, from this message on.
@@ -67,8 +69,8 @@ impl Expect {
 /// What becomes untrue when a Parse fails or is skipped.
 #[derive(Debug)]
 pub(super) enum Parsed {
-    /// The client's statement with this name, with the number of its body.
-    Named(Box<[u8]>, u64),
+    /// The client's statement with this name, with the number of its body, and when it was sent.
+    Named { name: Box<[u8]>, body: u64, sent: Moment },
     /// The client's unnamed statement with this serial number.
     Unnamed(u64),
     /// Nothing of ours depends on it.
@@ -84,14 +86,16 @@ pub(super) enum Injected {
     Bind(BindStep),
     /// A FunctionCall that reads a setting back: a cycle of its own.
     ReadBack(Box<str>),
-    /// A Parse of a shared body.
-    Parse(u64),
+    /// A Parse of the shared body with this number, and when it was sent.
+    Parse(u64, Moment),
     /// A Parse of the client's unnamed statement, for it isn't on this server connection.
     Unnamed,
     /// A Parse that makes a name known, so that the client's next Parse fails on it.
     Throwaway,
-    /// A Parse that makes a name known, so that the client's DEALLOCATE finds it. A Sync of ours follows.
-    Surface,
+    /// A Parse that makes a name known, so that the client's own SQL finds it. A Sync of ours follows.
+    Surface(Box<[u8]>),
+    /// The same within a cycle of the client's.
+    SurfaceInCycle(Box<[u8]>),
     /// A Parse of ours in place of the client's, or of its Query: what was its unnamed statement is gone, under this serial number.
     Replacing(u64),
     /// A Bind of the unnamed portal.
@@ -100,7 +104,11 @@ pub(super) enum Injected {
     Columns,
     /// An Execute that raises an error, which the client is told in our words.
     Denial(Box<Fault>),
-    /// A Close.
+    /// A Close of a shared statement that makes room for another one.
+    Drop(Name),
+    /// A Close of a name of the client's.
+    CloseSurfaced,
+    /// A Close of the unnamed statement.
     Close,
     /// A Sync.
     Sync,
@@ -125,10 +133,8 @@ impl BindStep {
 /// An answer of ours, and what becomes untrue when the server skips the message it is for.
 #[derive(Debug)]
 pub(super) enum Own {
-    /// ParseComplete: the client has a statement of this name.
-    ParseComplete(Box<[u8]>),
     /// CloseComplete: the client no longer has this statement.
-    CloseComplete(Box<[u8]>, Arc<Body>),
+    CloseComplete(Box<[u8]>, Box<Statement>),
 }
 
 /// What of its data a client had sent when a copy began.
@@ -167,8 +173,26 @@ impl Expects {
         self.queue.is_empty()
     }
 
+    /// The position of what comes first.
+    pub(super) const fn begin(&self) -> u64 {
+        self.head_at
+    }
+
+    /// The position of what is queued next.
+    pub(super) fn end(&self) -> u64 {
+        self.head_at + self.queue.len() as u64
+    }
+
     pub(super) fn head(&self) -> Option<&Expect> {
         self.queue.front()
+    }
+
+    /// The statement whose answer comes next, if it is watched.
+    pub(super) fn statement(&self) -> Option<&crate::sql::Statement> {
+        match self.queue.front()? {
+            Expect::Query(_, watched) | Expect::Execute(watched) => watched.as_ref()?.current(),
+            _ => None,
+        }
     }
 
     /// What is watched of the message whose answer comes next. [`Self::give_watched`] puts it back.
@@ -230,11 +254,6 @@ impl Expects {
         sync.is_some()
     }
 
-    /// Whether a cycle before this one isn't answered yet.
-    pub(super) const fn has_earlier_cycle(&self) -> bool {
-        self.cycle_end > self.head_at
-    }
-
     /// Whether an error could still undo what was noted of statements' names, without taking along what is sent now: it was
     /// noted in a cycle before this one, and isn't answered.
     pub(super) const fn may_undo_names(&self) -> bool {
@@ -273,8 +292,11 @@ impl Expects {
 
     /// Hands out everything, the latest first, and says how many cycles of the client were under way.
     pub(super) fn abandon(&mut self, undone: impl FnMut(Expect)) -> usize {
-        let cycles =
-            self.queue.iter().filter(|each| matches!(each, Expect::Sync | Expect::Query(..) | Expect::Call)).count();
+        let cycles = self
+            .queue
+            .iter()
+            .filter(|each| matches!(each, Expect::Sync | Expect::Query(..) | Expect::Call | Expect::Ready))
+            .count();
         self.head_at += self.queue.len() as u64;
         self.queue.drain(..).rev().for_each(undone);
         cycles
@@ -287,7 +309,6 @@ impl Expects {
     fn settle_behind(&mut self, input: &[u8], client: &mut Outbound) {
         loop {
             match self.queue.front() {
-                Some(Expect::Own(Own::ParseComplete(_))) => author::bare(client.author(input), b'1'),
                 Some(Expect::Own(Own::CloseComplete(..))) => author::bare(client.author(input), b'3'),
                 Some(Expect::CopyEnd) => {}
                 _ => return,

@@ -22,7 +22,9 @@ mod watched;
 
 use std::sync::Arc;
 
-use crate::backend::{BackendState, Bodies, SessionId, Settings};
+use bytes::Bytes;
+
+use crate::backend::{BackendState, Bodies, Parameters, SessionId, Settings};
 use crate::domain::limits::SEAL_LIFE;
 use crate::domain::{Fault, WorkspaceId};
 use crate::quota::meter::Change;
@@ -105,16 +107,13 @@ pub enum Leaving {
     Busy,
 }
 
-/// Name and value of a ParameterStatus.
-pub type Parameter = (Box<[u8]>, Box<[u8]>);
-
-/// What a server reported while a session was being greeted.
+/// What a server said while a session was being greeted.
 #[derive(Debug, Default)]
 pub struct Reported {
-    /// Names and values of ParameterStatus messages, in order; a later one replaces an earlier one.
-    pub parameters: Vec<Parameter>,
     /// A setting that Postgres refused, with its own error.
     pub refused: Option<Fault>,
+    /// Notices that it sent for the settings, as they came.
+    pub notices: Vec<Bytes>,
 }
 
 /// One client's session.
@@ -168,18 +167,20 @@ pub struct Session {
     pin: Option<PinReason>,
     touched: Vec<Box<str>>,
     barrier: Barrier,
-    /// What the portals bound since the last Sync would take away.
-    bound: Removal,
+    /// What the barrier is for.
+    removal: Removal,
     /// An error came since the barrier was raised.
     erred: bool,
     /// The client's next message waits for answers that were asked for with a Flush.
     awaiting: bool,
-    /// RESET ALL took the context away in the middle of a transaction.
-    reopening: bool,
     /// The server sent an error that ends the connection.
     fatal: bool,
-    /// What the server reports while the session is being greeted.
+    /// What the server says while the session is being greeted.
     reported: Option<Reported>,
+    /// The ParameterStatus messages that the client got.
+    told: Arc<Parameters>,
+    /// The process id of the client's BackendKeyData.
+    pid: i32,
 }
 
 impl Session {
@@ -216,13 +217,20 @@ impl Session {
             pin: None,
             touched: Vec::new(),
             barrier: Barrier::None,
-            bound: Removal::default(),
+            removal: Removal::default(),
             erred: false,
             awaiting: false,
-            reopening: false,
             fatal: false,
             reported: None,
+            told: Arc::default(),
+            pid: 0,
         }
+    }
+
+    /// The same, for a client that was told these parameters and this process id.
+    #[must_use]
+    pub fn greeted(self, told: Arc<Parameters>, pid: i32) -> Self {
+        Self { told, pid, ..self }
     }
 
     /// Whether the server connection owes nothing and is in no cycle: what is sent now begins a new statement.
@@ -306,6 +314,11 @@ impl Session {
             }
             backend.given(self.settings.clone());
         }
+        self.bind_context(input, backend, core, lanes);
+    }
+
+    /// Writes the workspace's context, unless the server connection has it.
+    fn bind_context(&mut self, input: &[u8], backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
         let Some(workspace) = self.workspace else { return };
         if backend.is_sealed(core.now) {
             return;
@@ -322,18 +335,14 @@ impl Session {
         backend.sealed(core.now.saturating_add(half_life));
     }
 
-    /// Opens the session on a server connection without a statement of the client, to learn by
-    /// [`Session::take_reported`] what the client is greeted with. The server reports only what changes, so whatever
-    /// another client of the workspace had is taken back first.
+    /// Opens the session on a server connection without a statement of the client, to learn what the client is greeted with:
+    /// what the server reports then, and [`Session::take_reported`].
     pub fn greet(&mut self, backend: &mut BackendState, must_bind: bool, core: &Core<'_>, lanes: &mut Lanes) {
         self.reported = Some(Reported::default());
-        self.settings = Settings::none();
         self.attach(backend, must_bind, core, lanes);
-        self.settings = self.startup.clone();
-        self.open_context(&[], backend, core, lanes);
     }
 
-    /// What the server reported since [`Session::greet`].
+    /// What the server said since [`Session::greet`].
     pub fn take_reported(&mut self) -> Reported {
         self.reported.take().unwrap_or_default()
     }
@@ -370,9 +379,8 @@ impl Session {
         self.pin = None;
         self.touched.clear();
         self.barrier = Barrier::None;
-        self.bound = Removal::default();
+        self.removal = Removal::default();
         self.awaiting = false;
-        self.reopening = false;
         self.portals.clear();
         self.metered.clear();
         self.deciding = None;

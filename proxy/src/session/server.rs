@@ -1,9 +1,14 @@
 //! The server's side: each message is held against what is owed, and relayed, swallowed or acted upon. Rows and copy data
 //! pass unread. The server is no more trusted with the framing than a client is.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
 use crate::backend::{BackendState, Unnamed};
 use crate::domain::limits::OPENED_MESSAGE_BYTES_MAX;
 use crate::domain::{Fault, Origin, SqlState};
+use crate::sql::StatementKind;
 use crate::wire::frame::HEAD;
 use crate::wire::{Frame, author, inject, open};
 
@@ -14,6 +19,9 @@ use super::{Core, Lanes, Progress, Session};
 
 /// The longest notice that may be a meter's report, in bytes.
 const NOTICE_OPENED_BYTES_MAX: usize = 16 * 1024;
+
+/// So many notices are passed on to a client that connects.
+const NOTICES_KEPT_MAX: usize = 16;
 
 /// What becomes of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +42,10 @@ enum Fate {
     Proceed,
     /// It is a ReadyForQuery that waits for the audit trail.
     Withhold,
+    /// It is a notification that the client itself sent: the client gets it with the process id that it knows.
+    OwnNotification,
+    /// It is a ReadyForQuery behind which settings must be given again before the client may know.
+    Refit,
     /// The client gets it, and the server skips to the next Sync.
     RelayAndSkip,
     /// It answers a message of ours, and the server skips to a Sync of ours.
@@ -72,6 +84,9 @@ impl Session {
             let seen = &rest[..rest.len().min(frame.total)];
             let fate = self.fate(frame.tag, seen, backend, core).inspect_err(|_| self.broken = true)?;
             let relayed = matches!(fate, Fate::Relay | Fate::RelayLast | Fate::RelayAndSkip);
+            if relayed && frame.tag == b'Z' {
+                self.tell_parameters(input, backend, lanes);
+            }
             if relayed {
                 lanes.client.relay(input, at..at + seen.len());
                 self.relaying = frame.total - seen.len();
@@ -79,17 +94,10 @@ impl Session {
             at += seen.len();
             match fate {
                 Fate::Relay | Fate::Swallow => {}
+                Fate::OwnNotification => author::notification(lanes.client.author(input), self.pid, &seen[HEAD + 4..]),
                 Fate::RelayLast | Fate::SwallowLast => {
                     let paid = self.expects.pop(input, &mut lanes.client);
-                    match paid {
-                        Some(Expect::Execute(_)) => self.sync_held_query(lanes),
-                        Some(paid) => {
-                            if let Some(serial) = paid.unnamed() {
-                                self.statements.unnamed_confirmed(serial);
-                            }
-                        }
-                        None => {}
-                    }
+                    self.paid(paid, core, lanes);
                 }
                 Fate::RelayAndSkip | Fate::SwallowAndSkip => {
                     self.skip(backend);
@@ -107,17 +115,73 @@ impl Session {
                 Fate::Proceed => {
                     let _ = self.proceed(input, core, lanes);
                 }
-                Fate::Withhold => {
-                    self.expects.pop(input, &mut lanes.client);
-                    self.withheld = Some(self.status);
-                    self.settle(backend, lanes);
-                    return Ok((at, Progress::Withheld));
+                Fate::Refit => {
+                    let paid = self.expects.pop(input, &mut lanes.client);
+                    self.paid(paid, core, lanes);
+                    self.refit(backend, core, lanes);
+                    self.expects.push(Expect::Ready, &mut lanes.client);
                 }
+                Fate::Withhold => {
+                    let paid = self.expects.pop(input, &mut lanes.client);
+                    self.paid(paid, core, lanes);
+                    return Ok((at, self.withhold(input, backend, lanes)));
+                }
+            }
+            if matches!(self.expects.head(), Some(Expect::Ready)) {
+                self.expects.pop(input, &mut lanes.client);
+                if self.must_be_recorded(core) {
+                    return Ok((at, self.withhold(input, backend, lanes)));
+                }
+                self.tell_parameters(input, backend, lanes);
+                author::ready_in(lanes.client.author(input), self.status);
             }
         }
         self.end_failed_copy(lanes);
-        self.settle(backend, lanes);
+        self.settle(lanes);
         Ok((at, Progress::Going))
+    }
+
+    /// What was owed first has come.
+    fn paid(&mut self, paid: Option<Expect>, core: &Core<'_>, lanes: &mut Lanes) {
+        match paid {
+            Some(Expect::Execute(_)) => self.sync_held_query(lanes),
+            Some(Expect::Parse(Parsed::Named { name, sent, .. })) => {
+                self.statements.answered(&name, sent, core.bodies.moment());
+            }
+            Some(paid) => {
+                if let Some(serial) = paid.unnamed() {
+                    self.statements.unnamed_confirmed(serial);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The client's ReadyForQuery waits for the audit trail.
+    fn withhold(&mut self, input: &[u8], backend: &BackendState, lanes: &mut Lanes) -> Progress {
+        self.tell_parameters(input, backend, lanes);
+        self.withheld = Some(self.status);
+        self.settle(lanes);
+        Progress::Withheld
+    }
+
+    /// Tells the client which settings are reported with other values than it knows. The server connection may have been
+    /// others' meanwhile, so what the server reports is relayed by this alone.
+    fn tell_parameters(&mut self, input: &[u8], backend: &BackendState, lanes: &mut Lanes) {
+        let reported = backend.reported();
+        if Arc::ptr_eq(&self.told, reported) {
+            return;
+        }
+        if !self.told.is_like(reported) {
+            for (name, value) in reported.unknown_to(&self.told) {
+                author::parameter_status(lanes.client.author(input), name, value);
+            }
+        }
+        self.told = reported.clone();
+    }
+
+    fn must_be_recorded(&self, core: &Core<'_>) -> bool {
+        core.audit.strict && self.happened.iter().any(Happened::is_done_write)
     }
 
     /// A Sync that the client sent while its copy failed is answered, as one behind the failure.
@@ -139,7 +203,7 @@ impl Session {
         let swallowing = matches!(self.expects.head(), Some(Expect::Injected(_)));
         match frame.tag {
             b'N' => frame.total <= NOTICE_OPENED_BYTES_MAX,
-            b'Z' | b'E' | b'C' | b's' => frame.total <= OPENED_MESSAGE_BYTES_MAX,
+            b'Z' | b'E' | b'C' | b's' | b'S' | b'A' => frame.total <= OPENED_MESSAGE_BYTES_MAX,
             _ => swallowing && frame.total <= OPENED_MESSAGE_BYTES_MAX,
         }
     }
@@ -149,12 +213,25 @@ impl Session {
         match tag {
             b'Z' => self.ready(seen, core),
             b'E' => self.error(seen, backend, core),
-            b'S' => Ok(self.parameter(seen, swallowing)),
+            b'S' => parameter(seen, backend),
             b'N' if self.is_report(seen, backend, core) => Ok(Fate::Swallow),
-            b'N' if swallowing => Ok(Fate::Swallow),
+            b'N' if swallowing => {
+                self.keep_notice(seen);
+                Ok(Fate::Swallow)
+            }
+            b'A' if open::notifier(seen) == Some(backend.pid()) => Ok(Fate::OwnNotification),
             b'N' | b'A' => Ok(Fate::Relay),
             b'V' => self.function_result(seen, backend),
             _ => self.answer(tag, seen, backend, core),
+        }
+    }
+
+    /// A notice for a setting that the client asked for when it connected.
+    fn keep_notice(&mut self, seen: &[u8]) {
+        if let Some(reported) = &mut self.reported
+            && reported.notices.len() < NOTICES_KEPT_MAX
+        {
+            reported.notices.push(Bytes::copy_from_slice(seen));
         }
     }
 
@@ -165,7 +242,7 @@ impl Session {
             (b'D' | b'H' | b'd' | b'c', Expect::Query(..) | Expect::Execute(_)) => Ok(Fate::Relay),
             (b'T' | b'I', Expect::Query(..)) => Ok(Fate::Relay),
             (b'C', Expect::Query(..)) => {
-                self.note(seen, core);
+                self.note(seen, backend, core);
                 Ok(Fate::Relay)
             }
             (b'G', Expect::Query(..) | Expect::Execute(_)) => {
@@ -190,7 +267,7 @@ impl Session {
             }
             (b'C' | b'I' | b's', Expect::Execute(_)) => {
                 self.copying_in = false;
-                Ok(match self.note(seen, core) {
+                Ok(match self.note(seen, backend, core) {
                     Some(request) => Fate::Ask(request),
                     None if self.deciding.is_some() => Fate::Proceed,
                     None => Fate::RelayLast,
@@ -203,27 +280,46 @@ impl Session {
             (
                 b'1',
                 Expect::Injected(
-                    Injected::Parse(_)
+                    Injected::Parse(..)
                     | Injected::Unnamed
                     | Injected::Throwaway
-                    | Injected::Surface
+                    | Injected::Surface(_)
+                    | Injected::SurfaceInCycle(_)
                     | Injected::Replacing(_),
                 ),
             )
             | (b'2', Expect::Injected(Injected::Bound))
             | (b'n', Expect::Injected(Injected::Columns)) => Ok(Fate::SwallowLast),
             (b'T', Expect::Injected(Injected::Columns)) => Ok(Fate::RelayLast),
-            (b'3', Expect::Injected(Injected::Close)) => Ok(Fate::SwallowLast),
+            (b'3', Expect::Injected(Injected::Close | Injected::CloseSurfaced | Injected::Drop(_))) => {
+                Ok(Fate::SwallowLast)
+            }
             _ => Err(broken("an answer to something else than was asked")),
         }
     }
 
     /// A statement is complete. On the way that most take nothing is to be noted.
-    fn note(&mut self, seen: &[u8], core: &Core<'_>) -> Option<Request> {
+    fn note(&mut self, seen: &[u8], backend: &mut BackendState, core: &Core<'_>) -> Option<Request> {
         if self.transaction.is_empty() && self.metered.is_empty() && !self.expects.is_watched() {
             return None;
         }
+        if self.may_lose_names() {
+            self.note_names(seen, backend);
+        }
         self.completed(seen, core)
+    }
+
+    /// A statement is complete that may have taken names of prepared statements away. No rollback brings them back.
+    fn note_names(&mut self, seen: &[u8], backend: &mut BackendState) {
+        let is_discard = seen.get(HEAD..) == Some(b"DISCARD ALL\0");
+        match self.expects.statement().map(|statement| &statement.kind) {
+            Some(StatementKind::Deallocate(Some(name))) => drop(self.statements.remove(name.as_bytes())),
+            Some(kind) if is_discard || *kind == StatementKind::Deallocate(None) => {
+                self.statements.clear();
+                backend.deallocated();
+            }
+            _ => {}
+        }
     }
 
     fn ready(&mut self, seen: &[u8], core: &Core<'_>) -> Result<Fate, Fault> {
@@ -233,8 +329,13 @@ impl Session {
         match self.expects.head() {
             Some(Expect::Sync | Expect::Query(..) | Expect::Call) => {
                 self.at_ready(core);
-                let must_be_recorded = core.audit.strict && self.happened.iter().any(Happened::is_done_write);
-                Ok(if must_be_recorded { Fate::Withhold } else { Fate::RelayLast })
+                Ok(if self.must_refit() {
+                    Fate::Refit
+                } else if self.must_be_recorded(core) {
+                    Fate::Withhold
+                } else {
+                    Fate::RelayLast
+                })
             }
             Some(Expect::Injected(Injected::Setting | Injected::Bind(_) | Injected::ReadBack(_) | Injected::Sync)) => {
                 Ok(Fate::SwallowLast)
@@ -264,19 +365,19 @@ impl Session {
                 backend.soil();
                 Fate::Swallow
             }
-            Some(Expect::Injected(Injected::Surface)) => Fate::SwallowAndSkip,
+            Some(Expect::Injected(Injected::Surface(_))) => Fate::SwallowAndSkip,
             Some(Expect::Injected(Injected::Denial(fault))) if is_denial(seen, fault) => {
-                self.erred = true;
+                self.note_error();
                 self.transaction.failed = true;
                 Fate::Denied
             }
             Some(Expect::Query(..) | Expect::Call) => {
-                self.erred = true;
+                self.note_error();
                 self.failed(seen, core);
                 Fate::Relay
             }
             Some(_) => {
-                self.erred = true;
+                self.note_error();
                 self.failed(seen, core);
                 Fate::RelayAndSkip
             }
@@ -284,19 +385,9 @@ impl Session {
         })
     }
 
-    fn parameter(&mut self, seen: &[u8], swallowing: bool) -> Fate {
-        if !swallowing {
-            return Fate::Relay;
-        }
-        if let (Some(reported), Ok((name, value))) = (&mut self.reported, open::parameter_status(seen)) {
-            reported.parameters.push((name.into(), value.into()));
-        }
-        Fate::Swallow
-    }
-
     fn setting_refused(&mut self, seen: &[u8]) {
         if let Some(reported) = &mut self.reported {
-            let body = bytes::Bytes::copy_from_slice(&seen[HEAD..]);
+            let body = Bytes::copy_from_slice(&seen[HEAD..]);
             reported.refused.get_or_insert_with(|| unbound(seen).verbatim(body));
         }
     }
@@ -345,11 +436,21 @@ impl Session {
 /// The server didn't get to a message: what was noted of its connection isn't so.
 fn undo(skipped: &Expect, backend: &mut BackendState) {
     match skipped {
-        Expect::Parse(Parsed::Named(_, body)) | Expect::Injected(Injected::Parse(body)) => backend.unprepared(*body),
+        Expect::Parse(Parsed::Named { body, sent, .. }) | Expect::Injected(Injected::Parse(body, sent)) => {
+            backend.unprepared(*body, *sent);
+        }
+        Expect::Injected(Injected::Drop(name)) => backend.not_closed(*name),
         Expect::Injected(Injected::Unnamed | Injected::Close) => backend.set_unnamed(Unnamed::Unknown),
         other if other.unnamed().is_some() => backend.set_unnamed(Unnamed::Unknown),
         _ => {}
     }
+}
+
+/// A setting is reported. The client is told with its ReadyForQuery, as Postgres does since version 14.
+fn parameter(seen: &[u8], backend: &mut BackendState) -> Result<Fate, Fault> {
+    let (name, value) = open::parameter_status(seen).map_err(|_| broken("a ParameterStatus that overruns"))?;
+    backend.reports(name, value);
+    Ok(Fate::Swallow)
 }
 
 /// Whether an error is the one that `cordon.deny()` raises for this fault.

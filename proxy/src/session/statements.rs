@@ -3,18 +3,33 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::backend::Body;
+use crate::backend::{Bodies, Body, Charge, Moment, Parsing};
+use crate::domain::limits::{ALL_STATEMENT_BYTES_MAX, CLIENT_STATEMENT_BYTES_MAX, CLIENT_STATEMENTS_MAX};
+use crate::domain::{Fault, Origin, SqlState};
 use crate::sql::Facts;
 
-use super::expect::{Expect, Own, Parsed};
+use super::expect::{Expect, Injected, Own, Parsed};
 
 /// Beyond this many bytes the memory of an unnamed statement's text is given back with the next one.
 const UNNAMED_BYTES_KEPT: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct Statements {
-    named: HashMap<Box<[u8]>, Arc<Body>, ahash::RandomState>,
+    named: HashMap<Box<[u8]>, Statement, ahash::RandomState>,
+    /// Bytes of `named`: names and texts.
+    bytes: usize,
     unnamed: Unnamed,
+}
+
+/// A statement that the client prepared under a name.
+#[derive(Debug)]
+pub(super) struct Statement {
+    pub(super) body: Arc<Body>,
+    pub(super) parsing: Parsing,
+    /// The server connection has it under the client's name too, and the client is pinned to that.
+    pub(super) surfaced: bool,
+    bytes: usize,
+    _charge: Charge,
 }
 
 /// The client's unnamed statement. A Parse, a Query and a Close replace it as soon as they are sent, and the server may
@@ -40,30 +55,67 @@ struct Version {
 }
 
 impl Statements {
-    pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<Body>> {
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Statement> {
         self.named.get(name)
     }
 
-    pub(super) fn insert(&mut self, name: &[u8], body: Arc<Body>) {
-        self.named.insert(name.into(), body);
+    pub(super) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Statement> {
+        self.named.get_mut(name)
     }
 
-    pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<Body>> {
-        self.named.remove(name)
+    /// Why there is no room for a statement with this name, and this text and these types.
+    pub(super) fn no_room_for(&self, name: &[u8], rest: &[u8], bodies: &Bodies) -> Option<Fault> {
+        let adds = name.len() + rest.len();
+        let text = if self.named.len() >= CLIENT_STATEMENTS_MAX {
+            format!("a session can't have more than {CLIENT_STATEMENTS_MAX} prepared statements")
+        } else if self.bytes + adds > CLIENT_STATEMENT_BYTES_MAX {
+            format!("a session's prepared statements can't take more than {CLIENT_STATEMENT_BYTES_MAX} bytes")
+        } else if bodies.bytes() + adds > ALL_STATEMENT_BYTES_MAX {
+            "the prepared statements of all sessions take all the memory there is for them".to_owned()
+        } else {
+            return None;
+        };
+        let hint = "Close statements that aren't needed, or prepare without a name.";
+        Some(Fault::new(Origin::Client, SqlState::CONFIGURATION_LIMIT_EXCEEDED, text).hint(hint))
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.named.len()
+    /// The client's Parse of this moment is on its way.
+    pub(super) fn prepare(&mut self, name: &[u8], body: Arc<Body>, sent: Moment, bodies: &Bodies) {
+        let bytes = name.len() + body.rest().len();
+        let parsing = Parsing::sent(sent);
+        let charge = bodies.charge(name.len() + size_of::<Statement>());
+        self.insert(name.into(), Statement { body, parsing, surfaced: false, bytes, _charge: charge });
+    }
+
+    fn insert(&mut self, name: Box<[u8]>, statement: Statement) {
+        self.bytes += statement.bytes;
+        if let Some(replaced) = self.named.insert(name, statement) {
+            self.bytes -= replaced.bytes;
+        }
+    }
+
+    /// The Parse that was sent at the one moment was answered at the other.
+    pub(super) fn answered(&mut self, name: &[u8], sent: Moment, answered: Moment) {
+        if let Some(statement) = self.named.get_mut(name).filter(|each| each.parsing.began() == sent) {
+            statement.parsing = Parsing::answered(sent, answered);
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8]) -> Option<Statement> {
+        let removed = self.named.remove(name)?;
+        self.bytes -= removed.bytes;
+        Some(removed)
     }
 
     /// The server didn't get to a message: what was noted of the client's statements isn't so.
     pub(super) fn undo(&mut self, skipped: Expect) {
         match skipped {
-            Expect::Parse(Parsed::Named(name, _)) | Expect::Own(Own::ParseComplete(name)) => {
-                self.named.remove(&name);
-            }
-            Expect::Own(Own::CloseComplete(name, body)) => {
-                self.named.insert(name, body);
+            Expect::Parse(Parsed::Named { name, .. }) => drop(self.remove(&name)),
+            Expect::Own(Own::CloseComplete(name, statement)) => self.insert(name, *statement),
+            Expect::Injected(Injected::Surface(name) | Injected::SurfaceInCycle(name)) => {
+                if let Some(statement) = self.named.get_mut(&name) {
+                    statement.surfaced = false;
+                }
             }
             other => {
                 if let Some(serial) = other.unnamed() {
@@ -73,12 +125,10 @@ impl Statements {
         }
     }
 
-    /// Nothing is prepared any more, and nothing is on its way.
+    /// No named statement is prepared any more.
     pub(super) fn clear(&mut self) {
         self.named.clear();
-        self.unnamed = Unnamed { serial: self.unnamed.serial, ..Unnamed::default() };
-        let serial = self.unnamed_replaced(&[], None);
-        self.unnamed_confirmed(serial);
+        self.bytes = 0;
     }
 
     /// What follows the unnamed statement's name in its Parse, if there is one.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::{AuditPolicy, Core, Idle, Lanes, Leaving, Progress, Session, Taken, Texts};
-use crate::backend::{BackendState, Bodies, Settings};
+use crate::backend::{BackendState, Bodies, Parameters, Settings};
 use crate::domain::{Fault, Origin, SqlState, WorkspaceId};
 use crate::quota::Accounts;
 use crate::sql::{Analysis, Catalog, PinReason};
@@ -78,6 +78,14 @@ impl Stage {
         self.backend = BackendState::new(pid, 0);
         self.attach();
         self.server("V Z(I) V(seal) Z(I) V Z(I)");
+    }
+
+    /// The same, and this is what it is given.
+    fn move_to_another_with(&mut self, pid: i32, given: &str) {
+        assert!(self.session.may_leave());
+        self.session.detached();
+        self.backend = BackendState::new(pid, 0);
+        assert_eq!(self.attach(), given);
     }
 
     fn lent<T>(&mut self, run: impl FnOnce(&mut Session, &mut BackendState, &mut Core<'_>, &mut Lanes) -> T) -> T {

@@ -87,9 +87,10 @@ impl Effects {
             | StatementKind::Release(_)
             | StatementKind::RollbackTo(_)
             | StatementKind::Session
+            | StatementKind::Deallocate(_)
                 if !statement.hidden =>
             {
-                self.changes |= statement.kind == StatementKind::Session;
+                self.changes |= matches!(statement.kind, StatementKind::Session | StatementKind::Deallocate(_));
                 return;
             }
             StatementKind::Commit { .. } | StatementKind::Rollback { .. } => {

@@ -13,12 +13,21 @@ pub struct Facts {
     pub statements: Vec<Statement>,
     /// Settings that may have another value afterwards, in lower case.
     pub touches: Vec<Box<str>>,
-    /// RESET ALL or DISCARD ALL is in it: every setting goes back, the sealed context included.
+    /// Those of them whose last change in it is RESET or SET TO DEFAULT.
+    pub resets: Vec<Reset>,
+    /// RESET ALL or DISCARD ALL is in it: every setting goes back, the sealed context included, but for those of `touches`
+    /// that are in `set_behind`.
     pub resets_all: bool,
+    /// Settings that are set behind the last RESET ALL, in lower case.
+    pub set_behind: Vec<Box<str>>,
     /// DISCARD ALL is in it: prepared statements go too.
     pub discards_all: bool,
-    /// DEALLOCATE is in it.
-    pub deallocates: Option<Deallocates>,
+    /// DEALLOCATE ALL is in it.
+    pub deallocates_all: bool,
+    /// The prepared statements that a DEALLOCATE in it names.
+    pub deallocates: Vec<Box<str>>,
+    /// The prepared statements that EXECUTE or PREPARE in it name.
+    pub prepared: Vec<Box<str>>,
     /// It may leave something that can't be carried to another server connection.
     pub pins: Option<PinReason>,
     /// What in it looks like an attempt on the walls, for good errors and for evidence.
@@ -41,9 +50,8 @@ impl Facts {
 
     /// Whether it leaves nothing behind in its session.
     pub fn leaves_nothing(&self) -> bool {
-        let Self { statements: _, touches, resets_all, discards_all, deallocates, pins, guard: _, normalized: _ } =
-            self;
-        touches.is_empty() && !*resets_all && !*discards_all && deallocates.is_none() && pins.is_none()
+        let takes_names = self.discards_all || self.deallocates_all || !self.deallocates.is_empty();
+        self.touches.is_empty() && !self.resets_all && !takes_names && self.pins.is_none()
     }
 
     /// The facts of a text that wasn't understood and may leave state behind: it may do everything, so its client stays
@@ -79,13 +87,13 @@ impl Facts {
     }
 }
 
-/// Which prepared statements a DEALLOCATE removes.
+/// A setting that goes back to what it was when the session began.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deallocates {
-    /// All of them.
-    All,
-    /// The one with this name, and the string consists of this statement alone.
-    One(Box<str>),
+pub struct Reset {
+    /// Its name, in lower case.
+    pub name: Box<str>,
+    /// SET LOCAL … TO DEFAULT: only while the transaction lasts.
+    pub is_local: bool,
 }
 
 /// Why a client must stay on its server connection.

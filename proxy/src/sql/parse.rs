@@ -41,7 +41,7 @@ pub fn facts(text: &[u8], watched: &Watched) -> Facts {
         *rows += rows_left_out;
     }
     for statement in &statements {
-        session::of_statement(statement, statements.len() == 1, &mut facts);
+        session::of_statement(statement, &mut facts);
     }
     // A setting may name the schema of temporary objects without making any.
     if !statements.iter().all(|statement| matches!(statement, Inner::VariableSetStmt(_) | Inner::TransactionStmt(_))) {

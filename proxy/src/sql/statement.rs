@@ -66,8 +66,10 @@ pub enum StatementKind {
     Truncate,
     /// What makes, alters or drops objects and rights; CREATE TABLE AS and SELECT INTO too.
     Ddl,
-    /// What concerns the session alone: SET, SHOW, RESET, DISCARD, DEALLOCATE, LISTEN, UNLISTEN, NOTIFY.
+    /// What concerns the session alone: SET, SHOW, RESET, DISCARD, LISTEN, UNLISTEN, NOTIFY.
     Session,
+    /// DEALLOCATE, with the statement's name; none stands for all.
+    Deallocate(Option<Box<str>>),
     /// EXPLAIN; only with ANALYZE does it what its statement does.
     Explain,
     /// PREPARE, with the statement's name. `writes` is what an EXECUTE would write.

@@ -83,6 +83,14 @@ pub fn parameter_status(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.put_u8(0);
 }
 
+/// Writes a NotificationResponse of a process; `rest` is channel and payload with their terminators.
+pub fn notification(out: &mut BytesMut, pid: i32, rest: &[u8]) {
+    out.put_u8(b'A');
+    out.put_u32(u32::try_from(8 + rest.len()).unwrap_or(u32::MAX));
+    out.put_i32(pid);
+    out.put_slice(rest);
+}
+
 /// Writes AuthenticationOk.
 pub fn authentication_ok(out: &mut BytesMut) {
     put(out, &Authentication::Ok);

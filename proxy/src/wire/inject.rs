@@ -31,7 +31,12 @@ pub fn function_call(out: &mut BytesMut, oid: u32, arguments: &[Option<&[u8]>]) 
 
 /// Writes `set_config(name, value, false)`; no value resets the setting to the server connection's own default.
 pub fn set_config(out: &mut BytesMut, name: &[u8], value: Option<&[u8]>) {
-    function_call(out, SET_CONFIG_OID, &[Some(name), value, Some(b"f")]);
+    set_config_as(out, name, value, false);
+}
+
+/// The same; what is local lasts as long as the transaction.
+pub fn set_config_as(out: &mut BytesMut, name: &[u8], value: Option<&[u8]>, is_local: bool) {
+    function_call(out, SET_CONFIG_OID, &[Some(name), value, Some(if is_local { b"t" } else { b"f" })]);
 }
 
 /// Writes `set_config(name, value, true)`: the answer echoes the value, and with its own transaction it is gone.

@@ -109,6 +109,36 @@ pub fn function_oid(message: &[u8]) -> Option<u32> {
     message.get(HEAD..)?.first_chunk::<4>().map(|oid| u32::from_be_bytes(*oid))
 }
 
+/// Setting and new value of a whole FunctionCall of `set_config`, in whatever format they come; `None` for NULL.
+///
+/// # Errors
+/// Arguments that don't fit the message, or too few.
+pub fn set_config(message: &[u8]) -> Result<[Option<&[u8]>; 2], BadFields> {
+    let word = |bytes: &[u8]| bytes.first_chunk::<2>().map(|word| usize::from(u16::from_be_bytes(*word)));
+    let body = message.get(HEAD + 4..).ok_or(BadFields)?;
+    let formats = word(body).ok_or(BadFields)?;
+    let mut rest = body.get(2 + 2 * formats..).ok_or(BadFields)?;
+    if word(rest).is_none_or(|count| count < 2) {
+        return Err(BadFields);
+    }
+    rest = &rest[2..];
+    let mut arguments = [None; 2];
+    for argument in &mut arguments {
+        let (length, behind) = rest.split_first_chunk::<4>().ok_or(BadFields)?;
+        rest = behind;
+        if let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) {
+            *argument = Some(rest.get(..length).ok_or(BadFields)?);
+            rest = &rest[length..];
+        }
+    }
+    Ok(arguments)
+}
+
+/// The process that sent a NotificationResponse.
+pub fn notifier(message: &[u8]) -> Option<i32> {
+    message.get(HEAD..)?.first_chunk::<4>().map(|pid| i32::from_be_bytes(*pid))
+}
+
 /// The status of a ReadyForQuery.
 pub fn ready_status(message: &[u8]) -> Option<u8> {
     match message.get(HEAD..)? {
@@ -202,6 +232,8 @@ mod tests {
             let _ = named(&bytes);
             let _ = query(&bytes);
             let _ = function_result(&bytes);
+            let _ = set_config(&bytes);
+            let _ = notifier(&bytes);
             let _ = parameter_status(&bytes);
             let _ = error_field(&bytes, b'C');
         }

@@ -57,13 +57,47 @@ fn settings_are_given_before_the_bind_and_only_the_difference() {
 }
 
 #[test]
-fn reports_and_notices_of_our_own_messages_stay_here() {
+fn notices_of_our_own_messages_stay_here() {
     let mut stage = Stage::new();
     stage.attach();
     stage.client("Q(select 1)");
-    let told =
-        stage.server("N S(application_name,x) V Z(I) V(seal) Z(I) V Z(I) S(TimeZone,UTC) N T D C(SELECT 1) Z(I)");
-    assert_eq!(told, "S(TimeZone|UTC) N T D C(SELECT 1) Z(I)");
+    assert_eq!(stage.server("N V Z(I) V(seal) Z(I) V Z(I) N T D C(SELECT 1) Z(I)"), "N T D C(SELECT 1) Z(I)");
+}
+
+#[test]
+fn a_client_is_told_of_a_parameter_when_it_has_another_value_than_the_client_knows() {
+    let mut stage = Stage::new();
+    let known = Arc::new(Parameters::of([("application_name", "mine"), ("TimeZone", "UTC")]));
+    stage.session = Session::new(1, stage.session.workspace, Settings::none()).greeted(known.clone(), 4711);
+    stage.backend = BackendState::new(7, 0).reporting(known);
+    stage.attach();
+    stage.client("Q(select 1)");
+    // What others had, and what becomes of that by our own messages, is nothing to the client.
+    assert_eq!(stage.server("S(application_name,theirs) V Z(I) V(seal) Z(I) S(application_name,mine) V Z(I)"), "");
+    assert_eq!(stage.server("T D C(SELECT 1) S(TimeZone,CET) Z(I)"), "T D C(SELECT 1) S(TimeZone|CET) Z(I)");
+    // On another server connection it is still what it was.
+    stage.session.detached();
+    stage.backend =
+        BackendState::new(8, 0).reporting(Arc::new(Parameters::of([("TimeZone", "UTC"), ("application_name", "x")])));
+    stage.attach();
+    stage.client("Q(select 1)");
+    stage.server("V Z(I) V(seal) Z(I) S(TimeZone,CET) V Z(I)");
+    assert_eq!(stage.server("T C(SELECT 1) Z(I)"), "T C(SELECT 1) S(application_name|x) Z(I)");
+    stage.client("Q(select 1)");
+    assert_eq!(stage.server("T C(SELECT 1) Z(I)"), "T C(SELECT 1) Z(I)");
+}
+
+#[test]
+fn a_notification_of_the_clients_own_has_the_process_id_that_it_knows() {
+    let mut stage = Stage::attached();
+    stage.session = Session::new(1, stage.session.workspace, Settings::none()).greeted(Arc::default(), 4711);
+    let notified = |pid: i32| [&b"A\0\0\0\x0d"[..], &pid.to_be_bytes(), b"a\0b\0\0"].concat();
+    for (sent, got) in [(7, 4711), (8, 8)] {
+        let bytes = notified(sent);
+        stage.lent(|session, backend, core, lanes| session.on_server(&bytes, backend, core, lanes)).expect("no fault");
+        assert_eq!(stage.lanes.client.bytes(&bytes), notified(got));
+        stage.lanes.client.clear();
+    }
 }
 
 #[test]

@@ -32,31 +32,97 @@ fn nothing_is_read_back_before_the_transaction_is_over() {
 }
 
 #[test]
-fn behind_reset_all_the_context_comes_first() {
+fn reset_all_goes_back_to_what_the_client_asked_for_when_it_connected() {
     let mut stage = Stage::with(Settings::of([("application_name".to_owned(), "psql")]));
     stage.attach();
     stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
-    let bytes = script_bytes("Q(reset all) Q(select 1)");
-    let (taken, state) = stage.raw_client(&bytes);
-    assert_eq!(state, Taken::Held);
-    assert_eq!(stage.sent_to_server(&bytes), "Q(reset all)");
-    stage.server("C(RESET) Z(I)");
-    stage.raw_client(&bytes[taken..]);
-    assert_eq!(stage.sent_to_server(&bytes[taken..]), "set(application_name=psql) bind seal seed Q(select 1)");
+    let (sent, waiting) = stage.held("Q(reset all) Q(select 1)");
+    assert_eq!((sent.as_str(), waiting.as_str()), ("Q(reset all)", "Q(select 1)"));
+    // The client hears of it when the settings and the context are there again.
+    assert_eq!(stage.server("C(RESET) S(application_name,) Z(I)"), "C(RESET)");
+    assert_eq!(stage.sent_to_server(&[]), "set(application_name=psql) bind seal seed");
+    assert_eq!(
+        stage.server("S(application_name,psql) V Z(I) V Z(I) V(seal) Z(I) V Z(I)"),
+        "S(application_name|psql) Z(I)"
+    );
+    assert_eq!(stage.client("Q(select 1)"), "Q(select 1)");
 }
 
 #[test]
-fn reset_all_in_a_transaction_is_bound_anew_at_once_and_cleared_in_the_end() {
+fn reset_goes_back_to_it_too_in_the_same_transaction() {
+    let mut stage = Stage::with(Settings::of([("work_mem".to_owned(), "2MB")]));
+    stage.attach();
+    stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    stage.client("Q(begin)");
+    stage.server("C(BEGIN) Z(T)");
+    for (text, tag) in [("reset work_mem", "RESET"), ("set work_mem to default", "SET")] {
+        stage.client(&format!("Q({text})"));
+        assert_eq!(stage.server(&format!("C({tag}) Z(T)")), format!("C({tag})"));
+        assert_eq!(stage.sent_to_server(&[]), "set(work_mem=2MB)");
+        assert_eq!(stage.server("V Z(T)"), "Z(T)");
+    }
+    stage.client("P(,reset work_mem) B(,) E() S");
+    assert_eq!(stage.server("1 2 C(RESET) Z(T)"), "1 2 C(RESET)");
+    assert_eq!(stage.sent_to_server(&[]), "set(work_mem=2MB)");
+    assert_eq!(stage.server("V Z(T)"), "Z(T)");
+    // Others, and what is set again behind it, aren't touched; nor is anything when it failed.
+    for text in ["reset lock_timeout", "reset work_mem; set work_mem = '3MB'"] {
+        stage.client(&format!("Q({text})"));
+        assert_eq!(stage.server("C(RESET) Z(T)"), "C(RESET) Z(T)");
+    }
+    stage.client("Q(reset work_mem; select 1/0)");
+    assert_eq!(stage.server("C(RESET) E(SQLSTATE22012) Z(E)"), "C(RESET) E(C22012) Z(E)");
+    stage.client("Q(rollback)");
+    stage.server("C(ROLLBACK) Z(I)");
+    assert_eq!(stage.sent_to_server(&[]), "show(work_mem=) show(lock_timeout=)");
+}
+
+#[test]
+fn a_setting_that_is_set_behind_reset_all_stays() {
+    let mut stage = Stage::with(Settings::of(["a.b", "c.d"].map(|name| (name.to_owned(), "0"))));
+    stage.attach();
+    stage.server("V Z(I) V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    stage.client("Q(set e.f = 1; reset all; set a.b = 1)");
+    assert_eq!(stage.server("C(SET) C(RESET) C(SET) Z(I)"), "C(SET) C(RESET) C(SET)");
+    assert_eq!(stage.sent_to_server(&[]), "set(c.d=0) bind seal seed");
+    assert_eq!(stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)"), "Z(I)");
+    assert_eq!(stage.sent_to_server(&[]), "show(a.b=)");
+}
+
+#[test]
+fn an_error_before_a_reset_is_none_of_it() {
     let mut stage = Stage::attached();
+    stage.client("Q(select 1/0) Q(reset all)");
+    assert_eq!(stage.server("E(SQLSTATE22012) Z(I) C(RESET) Z(I)"), "E(C22012) Z(I) C(RESET)");
+    assert_eq!(stage.sent_to_server(&[]), "bind seal seed");
+    assert_eq!(stage.server("V Z(I) V(seal) Z(I) V Z(I)"), "Z(I)");
+    // One behind it may come after a commit.
+    stage.client("Q(begin; reset all; commit; select 1/0)");
+    let answer = "C(BEGIN) C(RESET) C(COMMIT) E(SQLSTATE22012) Z(I)";
+    assert_eq!(stage.server(answer), answer.replace("SQLSTATE", "C"));
+    assert_eq!(stage.client("Q(select 1)"), "bind seal seed Q(select 1)");
+}
+
+#[test]
+fn reset_all_in_a_transaction_is_bound_anew_at_once_and_read_back_in_the_end() {
+    let mut stage = Stage::attached();
+    stage.client("Q(set a.b = 1)");
+    stage.server("C(SET) Z(I)");
+    stage.sent_to_server(&[]);
+    stage.server("V(1) Z(I)");
     stage.client("Q(begin)");
     stage.server("C(BEGIN) Z(T)");
     stage.client("Q(reset all)");
-    stage.server("C(RESET) Z(T)");
-    assert_eq!(stage.client("Q(select 1)"), "bind seal seed Q(select 1)");
-    stage.server("V Z(T) V(seal) Z(T) V Z(T) T D C(SELECT 1) Z(T)");
+    assert_eq!(stage.server("C(RESET) Z(T)"), "C(RESET)");
+    assert_eq!(stage.sent_to_server(&[]), "bind seal seed");
+    assert_eq!(stage.server("V Z(T) V(seal) Z(T) V Z(T)"), "Z(T)");
+    assert_eq!(stage.client("Q(select 1)"), "Q(select 1)");
+    stage.server("T D C(SELECT 1) Z(T)");
     stage.client("Q(rollback)");
     stage.server("C(ROLLBACK) Z(I)");
-    assert_eq!(stage.session.leaving(&stage.backend), Leaving::Soiled);
+    assert_eq!(stage.sent_to_server(&[]), "show(a.b=)");
+    stage.server("V(1) Z(I)");
+    stage.move_to_another_with(8, "set(a.b=1) bind seal seed");
 }
 
 #[test]
@@ -65,9 +131,37 @@ fn discard_all_ends_a_pin() {
     stage.client("Q(listen a)");
     stage.server("C(LISTEN) Z(I)");
     stage.client("Q(discard all)");
-    stage.server("C(DISCARD ALL) Z(I)");
+    assert_eq!(stage.server("C(DISCARD ALL) Z(I)"), "C(DISCARD ALL)");
+    assert_eq!(stage.sent_to_server(&[]), "bind seal seed");
+    assert_eq!(stage.server("V Z(I) V(seal) Z(I) V Z(I)"), "Z(I)");
     assert!(stage.session.may_leave());
-    assert_eq!(stage.client("Q(select 1)"), "bind seal seed Q(select 1)");
+    assert_eq!(stage.client("Q(select 1)"), "Q(select 1)");
+}
+
+#[test]
+fn set_config_by_a_function_call_is_read_back_as_well() {
+    let call = |arguments: &[Option<&[u8]>]| {
+        let mut out = BytesMut::new();
+        inject::function_call(&mut out, inject::SET_CONFIG_OID, arguments);
+        out.to_vec()
+    };
+    let mut stage = Stage::with(Settings::of([("work_mem".to_owned(), "2MB")]));
+    stage.attach();
+    stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    stage.raw_client(&call(&[Some(b"Work_Mem"), Some(b"1MB"), Some(b"f")]));
+    stage.lanes.server.clear();
+    assert!(stage.server("V(1MB) Z(I)").ends_with("1MB) Z(I)"));
+    assert_eq!(stage.session.pinned(), None);
+    assert_eq!(stage.sent_to_server(&[]), "show(work_mem=)");
+    stage.server("V(1MB) Z(I)");
+    // NULL resets.
+    stage.raw_client(&call(&[Some(b"work_mem"), None, Some(b"f")]));
+    stage.lanes.server.clear();
+    assert!(stage.server("V(4MB) Z(I)").ends_with("4MB)"));
+    assert_eq!(stage.sent_to_server(&[]), "set(work_mem=2MB)");
+    assert_eq!(stage.server("V(2MB) Z(I)"), "Z(I)");
+    stage.raw_client(&call(&[Some(b"role"), Some(b"x"), Some(b"f")]));
+    assert_eq!(stage.session.pinned(), Some(PinReason::Role));
 }
 
 #[test]

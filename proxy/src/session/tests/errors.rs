@@ -105,11 +105,14 @@ fn copy_data_is_not_held() {
     stage.client("P(,reset all) B(,) E() P(,copy t from stdin) B(,) E() S");
     stage.server("1 2 C(RESET) 1 2 G");
     assert_eq!(stage.client("d(x) c S"), "d(x) c S");
-    assert_eq!(stage.server("C(COPY 1) Z(I)"), "C(COPY 1) Z(I)");
+    assert_eq!(stage.server("C(COPY 1) Z(I)"), "C(COPY 1)");
+    assert_eq!(stage.sent_to_server(&[]), "bind seal seed");
+    assert_eq!(stage.server("V Z(I) V(seal) Z(I) V Z(I)"), "Z(I)");
     stage.client("Q(reset all; copy t from stdin)");
-    stage.server("V Z(I) V(seal) Z(I) V Z(I) C(RESET) G");
+    stage.server("C(RESET) G");
     assert_eq!(stage.held("d(x) c Q(select 1)"), ("d(x) c".to_owned(), "Q(select 1)".to_owned()));
-    assert_eq!(stage.server("C(COPY 1) Z(I)"), "C(COPY 1) Z(I)");
+    assert_eq!(stage.server("C(COPY 1) Z(I)"), "C(COPY 1)");
+    assert_eq!(stage.server("V Z(I) V(seal) Z(I) V Z(I)"), "Z(I)");
 }
 
 #[test]
@@ -119,17 +122,20 @@ fn names_of_statements_whose_parse_was_skipped_are_free_again() {
     stage.server("1 Z(I)");
     stage.client("C(S:b) S");
     stage.server("Z(I)");
-    // Now its body is known to the server connection, and the name is free.
-    stage.client("P(,select 1/0) B(,) P(b,select 1) C(S:b) P(b,select 1) S");
+    assert_eq!(
+        stage.client("P(,select 1/0) B(,) P(b,select 1) C(S:b) P(b,select 1) S"),
+        "P(|select 1/0) B C(Spgcordon:1) P(pgcordon:2|select 1) C(Spgcordon:2) P(pgcordon:3|select 1) S"
+    );
     stage.server("1 E(SQLSTATE22012) Z(I)");
     assert_eq!(stage.client("B(,b) S"), "B(|b) S");
     stage.server("E(SQLSTATE26000) Z(I)");
-    assert_eq!(stage.client("P(b,select 1) S"), "S");
+    // What the server didn't get to close is closed now.
+    assert_eq!(stage.client("P(b,select 1) S"), "C(Spgcordon:2) C(Spgcordon:1) P(pgcordon:4|select 1) S");
+    assert_eq!(stage.server("3 3 1 Z(I)"), "1 Z(I)");
     // And what was closed in vain is there still.
-    stage.server("Z(I)");
     stage.client("P(,select 1/0) B(,) C(S:b) S");
     stage.server("1 E(SQLSTATE22012) Z(I)");
-    assert_eq!(stage.client("B(,b) S"), "B(|pgcordon:1) S");
+    assert_eq!(stage.client("B(,b) S"), "B(|pgcordon:4) S");
 }
 
 #[test]

@@ -13,24 +13,42 @@ fn a_named_statement_gets_a_name_of_ours_and_a_bind_is_led_to_it() {
 }
 
 #[test]
-fn the_second_client_with_the_same_text_finds_it_prepared() {
+fn the_second_client_with_the_same_text_gets_postgres_own_answer_and_the_first_shares_it() {
     let mut stage = Stage::attached();
-    stage.client("P(a,select 1) S");
+    stage.client("P(a,select * from t) S");
     stage.server("1 Z(I)");
-    stage.session.detached();
-    stage.session = Session::new(2, stage.session.workspace, Settings::none());
-    assert_eq!(stage.client("P(b,select 1) B(,b) E() S"), "B(|pgcordon:1) E S");
-    assert_eq!(stage.server("2 D C(SELECT 1) Z(I)"), "1 2 D C(SELECT 1) Z(I)");
+    let second = Session::new(2, stage.session.workspace, Settings::none());
+    let first = std::mem::replace(&mut stage.session, second);
+    // The table may be another one by now.
+    assert_eq!(
+        stage.client("P(b,select * from t) B(,b) E() S"),
+        "C(Spgcordon:1) P(pgcordon:2|select * from t) B(|pgcordon:2) E S"
+    );
+    assert_eq!(stage.server("3 1 2 D C(SELECT 1) Z(I)"), "1 2 D C(SELECT 1) Z(I)");
+    stage.session = first;
+    assert_eq!(stage.client("B(,a) E() S"), "B(|pgcordon:2) E S");
 }
 
 #[test]
-fn our_parse_complete_keeps_its_place() {
+fn what_another_server_connection_prepared_before_isnt_taken_for_what_was_prepared_later() {
     let mut stage = Stage::attached();
-    stage.client("P(a,select 1) S");
+    stage.client("P(a,select * from t) S");
     stage.server("1 Z(I)");
-    stage.session.statements.remove(b"a");
-    stage.client("P(,select 2) B(,) E() P(a,select 1) B(,a) E() S");
-    assert_eq!(stage.server("1 2 D C(SELECT 1) 2 D C(SELECT 1) Z(I)"), "1 2 D C(SELECT 1) 1 2 D C(SELECT 1) Z(I)");
+    let second = Session::new(2, stage.session.workspace, Settings::none());
+    stage.session = second;
+    let old = std::mem::replace(&mut stage.backend, BackendState::new(8, 0));
+    stage.attach();
+    stage.server("V Z(I) V(seal) Z(I) V Z(I)");
+    stage.client("P(b,select * from t) S");
+    stage.server("1 Z(I)");
+    assert_eq!(stage.client("B(,b) S"), "B(|pgcordon:1) S", "its own is always good");
+    stage.server("2 Z(I)");
+    stage.session.detached();
+    stage.backend = old;
+    stage.attach();
+    stage.server("V Z(I) V(seal) Z(I) V Z(I)");
+    assert_eq!(stage.client("B(,b) S"), "C(Spgcordon:1) P(pgcordon:2|select * from t) B(|pgcordon:2) S");
+    assert_eq!(stage.server("3 1 2 Z(I)"), "2 Z(I)");
 }
 
 #[test]
@@ -99,7 +117,7 @@ fn a_closed_statement_is_gone_for_its_client_only() {
     stage.server("1 Z(I)");
     assert_eq!(stage.client("C(S:a) S"), "S");
     assert_eq!(stage.server("Z(I)"), "3 Z(I)");
-    assert_eq!(stage.client("P(a,select 1) S"), "S");
+    assert_eq!(stage.client("B(,a) S"), "B(|a) S");
 }
 
 #[test]
@@ -107,9 +125,95 @@ fn a_deallocate_finds_the_statement_under_the_clients_name() {
     let mut stage = Stage::attached();
     stage.client("P(a,select 1) S");
     stage.server("1 Z(I)");
-    assert_eq!(stage.client("Q(deallocate a)"), "P(a|select 1) S Q(deallocate a)");
-    assert_eq!(stage.server("1 Z(I) C(DEALLOCATE) Z(I)"), "C(DEALLOCATE) Z(I)");
+    assert_eq!(stage.client("Q(deallocate a)"), "C(Sa) P(a) S Q(deallocate a)");
+    assert_eq!(stage.server("3 1 Z(I) C(DEALLOCATE) Z(I)"), "C(DEALLOCATE) Z(I)");
     assert_eq!(stage.client("B(,a) S"), "B(|a) S");
+}
+
+#[test]
+fn a_deallocate_in_a_pipeline_frees_the_name_for_what_follows_it() {
+    let mut stage = Stage::attached();
+    stage.client("P(a,select 1) S");
+    stage.server("1 Z(I)");
+    let (sent, waiting) = stage.held("P(,deallocate a) B(,) E() P(a,select 2) S");
+    assert_eq!((sent.as_str(), waiting.as_str()), ("P(|deallocate a) B C(Sa) P(a) E H", "P(a|select 2) S"));
+    assert_eq!(stage.server("1 2 3 1 C(DEALLOCATE)"), "1 2 C(DEALLOCATE)");
+    assert_eq!(stage.client("P(a,select 2) S"), "P(pgcordon:2|select 2) S");
+    assert_eq!(stage.server("1 Z(I)"), "1 Z(I)");
+}
+
+#[test]
+fn a_deallocate_that_failed_took_nothing_away() {
+    let mut stage = Stage::attached();
+    stage.client("P(a,select 1) S");
+    stage.server("1 Z(I)");
+    stage.client("Q(select 1/0; deallocate a)");
+    stage.server("3 1 Z(I) E(SQLSTATE22012) Z(I)");
+    assert_eq!(stage.client("B(,a) S"), "B(|pgcordon:1) S");
+    assert!(stage.backend.is_soiled(), "the name is left there");
+    stage.server("2 Z(I)");
+    // And one in front of an error took it away all the same.
+    stage.client("Q(deallocate a; select 1/0)");
+    stage.server("3 1 Z(I) C(DEALLOCATE) E(SQLSTATE22012) Z(I)");
+    assert_eq!(stage.client("B(,a) S"), "B(|a) S");
+}
+
+#[test]
+fn an_execute_finds_the_statement_under_the_clients_name_and_pins() {
+    let mut stage = Stage::attached();
+    stage.client("P(a,select 1) S");
+    stage.server("1 Z(I)");
+    assert_eq!(stage.client("Q(execute a)"), "P(a|select 1) S Q(execute a)");
+    assert_eq!(stage.server("1 Z(I) T D C(SELECT 1) Z(I)"), "T D C(SELECT 1) Z(I)");
+    assert_eq!(stage.session.pinned(), Some(PinReason::Prepare));
+    assert_eq!(stage.client("P(,explain execute a) B(,) E() S"), "P(|explain execute a) B E S");
+    stage.server("1 2 D C(EXPLAIN) Z(I)");
+    assert_eq!(stage.client("C(S:a) S"), "C(Sa) S");
+    assert_eq!(stage.server("3 Z(I)"), "3 Z(I)");
+    // One that isn't the client's is Postgres' to find.
+    assert_eq!(stage.client("Q(execute b)"), "Q(execute b)");
+}
+
+#[test]
+fn a_prepare_of_a_name_that_is_taken_finds_it_taken() {
+    let mut stage = Stage::attached();
+    stage.client("P(a,select 1) S");
+    stage.server("1 Z(I)");
+    assert_eq!(stage.client("P(,prepare a as select 2) S"), "P(a|select 1) P(|prepare a as select 2) S");
+    stage.server("1 1 Z(I)");
+    assert_eq!(stage.client("Q(prepare a as select 2)"), "Q(prepare a as select 2)");
+}
+
+#[test]
+fn more_than_a_client_may_have_is_refused_and_nothing_is_lost() {
+    use crate::domain::limits::{CLIENT_STATEMENT_BYTES_MAX, CLIENT_STATEMENTS_MAX};
+    let refused = |stage: &mut Stage| {
+        let sent = stage.client(&format!("P(more,{}) S", "x".repeat(3000)));
+        assert!(sent.starts_with("P(|select cordon.deny('53400')"), "{sent}");
+        stage.server("1 E(SQLSTATE53400) Z(I)");
+    };
+    let mut stage = Stage::attached();
+    for number in 0..CLIENT_STATEMENTS_MAX {
+        stage.client(&format!("P({number},select 1) S"));
+        stage.server(if number == 0 { "1 Z(I)" } else { "3 1 Z(I)" });
+    }
+    refused(&mut stage);
+    assert_eq!(stage.client("B(,7) S"), format!("B(|pgcordon:{CLIENT_STATEMENTS_MAX}) S"));
+    let mut stage = Stage::attached();
+    let long = "x".repeat(CLIENT_STATEMENT_BYTES_MAX / 20);
+    for number in 0..19 {
+        let sent = stage.client(&format!("P({number},{long}{number}) S"));
+        stage.server(if sent.starts_with('C') { "3 1 Z(I)" } else { "1 Z(I)" });
+    }
+    // Names count as well.
+    stage.client(&format!("P({},select 1) S", "n".repeat(long.len() - 2000)));
+    stage.server("1 Z(I)");
+    let bytes = stage.bodies.bytes();
+    assert!((20 * (long.len() - 2000)..21 * long.len()).contains(&bytes), "{bytes}");
+    refused(&mut stage);
+    let Stage { session, backend, bodies, .. } = stage;
+    drop((session, backend));
+    assert_eq!(bodies.bytes(), 0);
 }
 
 #[test]

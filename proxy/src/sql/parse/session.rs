@@ -1,8 +1,8 @@
 //! What statements leave behind in their session.
 
-use super::super::facts::{Deallocates, Facts, PinReason};
+use super::super::facts::{Facts, PinReason, Reset};
 use super::super::prefilter;
-use super::tree::{DiscardMode, FuncCall, VariableSetKind, VariableSetStmt, node::Node as Inner};
+use super::tree::{DiscardMode, FuncCall, Node, VariableSetKind, VariableSetStmt, node::Node as Inner};
 
 /// WITH HOLD, in the options of DECLARE (Postgres: CURSOR_OPT_HOLD).
 const CURSOR_OPTION_HOLD: i32 = 0x0020;
@@ -54,20 +54,24 @@ impl Settings {
     }
 }
 
-pub(super) fn of_statement(statement: &Inner, alone: bool, facts: &mut Facts) {
+pub(super) fn of_statement(statement: &Inner, facts: &mut Facts) {
     match statement {
         Inner::VariableSetStmt(set) => of_set(set, facts),
         Inner::DiscardStmt(discard) if discard.target == DiscardMode::DiscardAll as i32 => {
-            facts.resets_all = true;
+            resets_all(facts);
             facts.discards_all = true;
         }
         Inner::DeallocateStmt(deallocate) if deallocate.isall || deallocate.name.is_empty() => {
-            facts.deallocates = Some(Deallocates::All);
+            facts.deallocates_all = true;
         }
-        Inner::DeallocateStmt(deallocate) if alone => {
-            facts.deallocates = Some(Deallocates::One(deallocate.name.as_str().into()));
+        Inner::DeallocateStmt(deallocate) => facts.deallocates.push(deallocate.name.as_str().into()),
+        Inner::PrepareStmt(prepare) => {
+            facts.prepared.push(prepare.name.as_str().into());
+            facts.pins = Some(PinReason::Prepare);
         }
-        Inner::PrepareStmt(_) => facts.pins = Some(PinReason::Prepare),
+        Inner::ExecuteStmt(execute) => facts.prepared.push(execute.name.as_str().into()),
+        Inner::ExplainStmt(explain) => of_nested(explain.query.as_deref(), facts),
+        Inner::CreateTableAsStmt(create) => of_nested(create.query.as_deref(), facts),
         Inner::ListenStmt(_) => facts.pins = Some(PinReason::Listen),
         Inner::LoadStmt(_) => facts.pins = Some(PinReason::Load),
         Inner::DeclareCursorStmt(declare) if declare.options & CURSOR_OPTION_HOLD != 0 => {
@@ -77,21 +81,47 @@ pub(super) fn of_statement(statement: &Inner, alone: bool, facts: &mut Facts) {
     }
 }
 
+fn of_nested(statement: Option<&Node>, facts: &mut Facts) {
+    if let Some(Inner::ExecuteStmt(execute)) = statement.and_then(|statement| statement.node.as_ref()) {
+        facts.prepared.push(execute.name.as_str().into());
+    }
+}
+
 fn of_set(set: &VariableSetStmt, facts: &mut Facts) {
     let name = set.name.to_ascii_lowercase();
-    let multi = set.kind == VariableSetKind::VarSetMulti as i32;
-    if set.kind == VariableSetKind::VarResetAll as i32 {
-        facts.resets_all = true;
-    } else if multi && name == "session characteristics" {
+    let is = |kind: VariableSetKind| set.kind == kind as i32;
+    if is(VariableSetKind::VarResetAll) {
+        resets_all(facts);
+    } else if is(VariableSetKind::VarSetMulti) && name == "session characteristics" {
         for each in ["default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"]
         {
-            facts.touches.push(each.into());
+            sets(each, facts);
         }
     } else if matches!(name.as_str(), "role" | "session_authorization") {
         facts.pins = Some(PinReason::Role);
-    } else if !multi && !name.starts_with("transaction_") && name != "seed" {
-        facts.touches.push(name.into());
+    } else if is(VariableSetKind::VarSetMulti) || name.starts_with("transaction_") || name == "seed" {
+        // The transaction's own.
+    } else if is(VariableSetKind::VarReset) || is(VariableSetKind::VarSetDefault) {
+        sets(&name, facts);
+        facts.set_behind.retain(|each| **each != *name);
+        facts.resets.push(Reset { name: name.into(), is_local: set.is_local });
+    } else {
+        sets(&name, facts);
     }
+}
+
+fn sets(name: &str, facts: &mut Facts) {
+    facts.touches.push(name.into());
+    facts.resets.retain(|each| *each.name != *name);
+    if facts.resets_all && !facts.set_behind.iter().any(|each| **each == *name) {
+        facts.set_behind.push(name.into());
+    }
+}
+
+fn resets_all(facts: &mut Facts) {
+    facts.resets_all = true;
+    facts.resets.clear();
+    facts.set_behind.clear();
 }
 
 /// Facts that a word alone decides: there is no harmless use of it.

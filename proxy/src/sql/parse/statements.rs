@@ -205,11 +205,14 @@ fn kind(statement: &Inner) -> StatementKind {
         Inner::VariableSetStmt(_)
         | Inner::VariableShowStmt(_)
         | Inner::DiscardStmt(_)
-        | Inner::DeallocateStmt(_)
         | Inner::ListenStmt(_)
         | Inner::UnlistenStmt(_)
         | Inner::NotifyStmt(_)
         | Inner::LoadStmt(_) => StatementKind::Session,
+        Inner::DeallocateStmt(deallocate) if deallocate.isall || deallocate.name.is_empty() => {
+            StatementKind::Deallocate(None)
+        }
+        Inner::DeallocateStmt(deallocate) => StatementKind::Deallocate(Some(deallocate.name.as_str().into())),
         Inner::ExplainStmt(_) => StatementKind::Explain,
         Inner::PrepareStmt(prepare) => StatementKind::Prepare(prepare.name.as_str().into()),
         Inner::ExecuteStmt(execute) => StatementKind::Execute(execute.name.as_str().into()),

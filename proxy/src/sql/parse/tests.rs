@@ -1,5 +1,5 @@
 use super::*;
-use crate::sql::{Deallocates, GuardHit, PinReason, RowBound, StatementKind};
+use crate::sql::{GuardHit, PinReason, RowBound, StatementKind};
 
 fn facts(text: &[u8]) -> Facts {
     super::facts(text, &Watched::default())
@@ -60,8 +60,33 @@ fn the_harmless_leave_nothing() {
 fn the_resets_are_told_apart() {
     assert!(facts(b"reset all").resets_all && !facts(b"reset all").discards_all);
     assert!(facts(b"discard all").discards_all);
-    assert_eq!(facts(b"deallocate all").deallocates, Some(Deallocates::All));
-    assert_eq!(facts(b"deallocate prepare s1").deallocates, Some(Deallocates::One("s1".into())));
+    assert!(facts(b"deallocate all").deallocates_all);
+    let names = |text: &[u8]| (facts(text).deallocates.join(" "), facts(text).prepared.join(" "));
+    assert_eq!(names(b"deallocate prepare s1; deallocate s2"), ("s1 s2".to_owned(), String::new()));
+    assert_eq!(names(b"execute a(1); explain execute b"), (String::new(), "a b".to_owned()));
+    assert_eq!(names(b"create table t as execute c; prepare d as select 1"), (String::new(), "c d".to_owned()));
+}
+
+#[test]
+fn of_several_changes_of_a_setting_the_last_one_counts() {
+    let told = |text: &str| {
+        let facts = facts(text.as_bytes());
+        let resets = facts.resets.iter().map(|each| format!("{}{}", each.name, if each.is_local { "!" } else { "" }));
+        (facts.touches.len(), resets.collect::<Vec<_>>().join(" "), facts.set_behind.join(" "))
+    };
+    let is = |text: &str, touches: usize, resets: &str, behind: &str| {
+        assert_eq!(told(text), (touches, resets.to_owned(), behind.to_owned()), "{text}");
+    };
+    is("reset Work_Mem", 1, "work_mem", "");
+    is("set work_mem to default", 1, "work_mem", "");
+    is("set time zone default", 1, "timezone", "");
+    is("set local a.b to default", 1, "a.b!", "");
+    is("reset a.b; set a.b = 1", 2, "", "");
+    is("set a.b = 1; reset a.b", 2, "a.b", "");
+    is("reset a.b; reset all", 1, "", "");
+    is("set a.b = 1; reset all; set c.d = 1", 2, "", "c.d");
+    is("reset all; set c.d = 1; reset c.d", 2, "c.d", "");
+    is("set transaction read only", 0, "", "");
 }
 
 fn one(text: &str) -> crate::sql::Statement {

@@ -54,24 +54,10 @@ impl Ledger {
         self.total(resource).reserved
     }
 
-    /// Rows are or may be inserted, and `reserved` of them were reserved in the books.
+    /// Rows were inserted, and `reserved` of them were reserved in the books.
     pub fn inserts(&mut self, resource: ResourceId, rows: u64, reserved: u64) {
         let reused = rows.saturating_sub(reserved);
         self.add(resource, Sum { reserved, deleted: 0, reused });
-    }
-
-    /// Fewer rows were inserted than was thought, by so many. Returns what is to be released.
-    #[must_use]
-    pub fn surplus(&mut self, resource: ResourceId, rows: u64) -> u64 {
-        let part = self.part(resource);
-        let reserved = rows.min(part.reserved);
-        let reused = (rows - reserved).min(part.reused);
-        part.reserved -= reserved;
-        part.reused -= reused;
-        let total = self.total_mut(resource);
-        total.reserved = total.reserved.saturating_sub(reserved);
-        total.reused = total.reused.saturating_sub(reused);
-        reserved
     }
 
     /// The client's own DELETE took rows away.

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use crate::audit::Client;
 use crate::domain::limits::READ_BYTES;
@@ -18,6 +19,9 @@ use super::inlet::Inlet;
 use super::outlet::Outlet;
 use super::registry::{CancelTarget, Order, Registered};
 use super::socket::ClientSocket;
+
+/// How long the outcome of what a client left behind is awaited before it is stopped.
+const OUTCOME_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why a session ends.
 #[derive(Debug)]
@@ -270,8 +274,8 @@ impl Driver {
         loop {
             self.ask(request).await?;
             let lanes = &mut *self.core.lanes.borrow_mut();
-            let next = self.core.with(&self.database, |core| self.session.proceed(&[], core, lanes));
             let Some(lease) = &mut self.lease else { return Ok(()) };
+            let next = self.core.with(&self.database, |core| self.session.proceed(&[], &mut lease.state, core, lanes));
             let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(&[]), &mut idle_context());
             lanes.server.clear();
             flush_client(&mut self.to_client, &mut self.socket, lanes, &[])?;
@@ -310,7 +314,7 @@ impl Driver {
 
     /// A write is done: the client hears of it when its record is on disk. The server connection doesn't wait for that.
     async fn record_and_tell(&mut self) -> Result<(), End> {
-        let happened = self.session.take_happened();
+        let happened = self.session.take_owed();
         if self.lease.is_some() && self.session.may_leave() {
             self.core.counters.transaction();
             self.leave().await;
@@ -339,9 +343,11 @@ impl Driver {
             self.core.with(&self.database, |core| self.session.on_server(input, &mut lease.state, core, lanes));
         let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(&[]), &mut idle_context());
         lanes.server.clear();
-        flush_client(&mut self.to_client, &mut self.socket, lanes, input)?;
+        let told = flush_client(&mut self.to_client, &mut self.socket, lanes, input);
         let (taken, progress) = handled.map_err(End::Fault)?;
+        // Also when the client is gone: what else the server says may still be read.
         self.from_server.taken(taken, fresh);
+        told?;
         match sent {
             Ok(()) => Ok(progress),
             Err(_) => Err(self.server_lost()),
@@ -459,8 +465,15 @@ impl Driver {
         if let End::Fault(fault) = &end {
             tracing::info!(session = self.registered.slot().id, %fault, "a session ended");
             super::farewell::send(&mut self.socket, &mut self.to_client, fault).await;
+        } else if tokio::time::timeout(OUTCOME_TIMEOUT, self.await_outcome()).await.is_err() {
+            tracing::debug!(session = self.registered.slot().id, "a client left a statement that goes on");
         }
         self.core.with(&self.database, |core| self.session.abandon(core));
+        if self.session.owes_records() {
+            // Nobody is told, and none of them is left out for that.
+            let owed = self.session.take_owed();
+            let _ = super::audit::happened_durably(&self.core, &self.client, &self.binding, owed).await;
+        }
         self.record();
         let Some(lease) = &self.lease else { return };
         if self.session.leaving(&lease.state) == Leaving::Busy && self.session.is_waiting() {
@@ -468,6 +481,44 @@ impl Driver {
             self.core.cancel_upstream(lease.connection.pid, &lease.connection.secret);
         }
         self.leave().await;
+    }
+
+    /// The client is gone, and what it sent may still be committed: its outcome is awaited, for the books and the trail are
+    /// to know it. What was answered goes nowhere, and nothing more is sent.
+    async fn await_outcome(&mut self) {
+        let mut fresh = 0;
+        while self.to_server.is_clear() && self.session.may_yet_commit() {
+            let progress = {
+                let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes.borrow_mut());
+                let lanes = &mut *lanes;
+                let Some(lease) = &mut self.lease else { return };
+                let fresh = &scratch[..fresh];
+                let input = self.from_server.input(fresh);
+                let handled =
+                    self.core.with(&self.database, |core| self.session.on_server(input, &mut lease.state, core, lanes));
+                lanes.server.clear();
+                lanes.client.clear();
+                let Ok((taken, progress)) = handled else { return };
+                self.from_server.taken(taken, fresh);
+                progress
+            };
+            self.record();
+            match progress {
+                Progress::Going if self.session.may_yet_commit() => {}
+                Progress::Withheld => {
+                    fresh = 0;
+                    continue;
+                }
+                Progress::Going | Progress::Ask(_) | Progress::Unbound(_) => return,
+            }
+            let Some(lease) = &mut self.lease else { return };
+            let (core, server) = (&self.core, &mut lease.connection.socket);
+            let read = poll_fn(|context| core.scratch.borrow_mut().poll_read(server, context)).await;
+            match read {
+                Ok(read) if read > 0 => fresh = read,
+                _ => return,
+            }
+        }
     }
 }
 

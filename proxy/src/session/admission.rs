@@ -9,14 +9,15 @@ use smallvec::SmallVec;
 use crate::audit::{EventType, Outcome};
 use crate::backend::{BackendState, Unnamed};
 use crate::domain::{Fault, Origin, SqlState};
-use crate::quota::{Answer, ResourceId};
-use crate::sql::{Effects, Facts, Reader, RowBound, StatementKind};
+use crate::quota::{Answer, Moment, ResourceId};
+use crate::sql::{Effects, Facts, Reader, RowBound, Statement, StatementKind};
 use crate::tenant::guard::{self, Verdict};
 use crate::wire::inject;
 
 use super::client::Message;
 use super::expect::{Expect, Injected};
 use super::happened::{Happened, Texts};
+use super::portals::Ran;
 use super::watched::Watched;
 use super::{Core, Lanes, Session};
 
@@ -36,21 +37,43 @@ pub struct Request {
     pub(super) adds: u64,
 }
 
+/// A string or portal that is to be executed.
+pub(super) struct Asking<'a> {
+    pub(super) facts: Option<&'a Arc<Facts>>,
+    /// Its text, where it is at hand.
+    pub(super) text: Option<&'a [u8]>,
+    /// The portal, by its serial number, and how far it was executed.
+    pub(super) portal: Option<(u64, Ran)>,
+}
+
 /// What becomes of a statement.
 pub(super) enum Admitted {
     /// It goes out.
     Send(Option<Box<Watched>>),
     /// Something must be asked first; then the same message comes again.
     Ask(Request),
+    /// What it needs depends on what becomes of those before it; then the same message comes again.
+    Wait,
     /// It doesn't go out.
     Denied(Fault),
+}
+
+/// What came of reserving for a message.
+enum Claimed {
+    /// What can be reserved before it is; what can't is to be held, or to be booked as it comes.
+    All {
+        /// It is to be held.
+        is_held: bool,
+    },
+    Ask(Request),
+    Wait,
 }
 
 /// What was asked for the message that comes next.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
-    /// Reserved for it so far: of what, how many rows it adds, how many of them are reserved.
-    claims: SmallVec<[(ResourceId, u64, u64); 1]>,
+    /// Reserved for it so far.
+    claims: SmallVec<[(ResourceId, u64); 1]>,
     refused: Option<Fault>,
 }
 
@@ -72,44 +95,47 @@ impl Session {
         }
     }
 
-    /// Asks what is to be asked before a string or portal with these facts is executed.
-    pub(super) fn admit(&mut self, facts: Option<&Arc<Facts>>, text: Option<&[u8]>, core: &Core<'_>) -> Admitted {
+    /// Asks what is to be asked before a string or portal is executed.
+    pub(super) fn admit(&mut self, asking: Asking<'_>, core: &Core<'_>) -> Admitted {
+        let Asking { facts, text, portal } = asking;
         let Some(facts) = facts else { return Admitted::Send(None) };
         if let Some(fault) = self.asked.refused.take() {
             self.give_up_claims(core);
             return Admitted::Denied(fault);
         }
         if core.audit.refuses && facts.statements.iter().any(|each| !each.writes.is_empty()) {
+            self.give_up_claims(core);
             let text = "the audit trail can't be written, so writes are refused";
             return Admitted::Denied(
                 Fault::new(Origin::Proxy, SqlState::IO_ERROR, text).hint("Try again in a moment."),
             );
         }
-        let is_held = match self.claim(facts, core) {
-            Ok(is_held) => is_held,
-            Err(request) => return Admitted::Ask(request),
+        let again = portal.is_some_and(|(_, ran)| ran != Ran::No);
+        let is_held = match self.claim(facts, again, core) {
+            Claimed::All { is_held } => is_held,
+            Claimed::Ask(request) => return Admitted::Ask(request),
+            Claimed::Wait => return Admitted::Wait,
         };
-        let mut watched = Watched::new(facts.clone(), kept_text(facts, text, core), core.now_us);
+        // Its moment is before whatever the statement deletes.
+        let since = if self.workspace.is_some() { core.accounts.moment() } else { Moment::default() };
+        let mut watched = Watched::new(facts.clone(), kept_text(facts, text, core), core.now_us, since);
         watched.is_held = is_held;
-        for (resource, adds, reserved) in std::mem::take(&mut self.asked.claims) {
-            self.transaction.ledger(|| core.accounts.moment()).inserts(resource, adds, reserved);
-            watched.reserved.push((resource, adds));
-        }
-        if self.workspace.is_some() && !core.accounts.definitions().resources().is_empty() {
-            // Its moment is before whatever the statement deletes.
-            self.transaction.ledger(|| core.accounts.moment());
+        watched.portal = portal.map(|(serial, _)| serial);
+        watched.again = again;
+        for (resource, rows) in std::mem::take(&mut self.asked.claims) {
+            watched.claim(resource, rows);
         }
         Admitted::Send(Some(Box::new(watched)))
     }
 
-    /// Reserves what the statements add at most, as far as that is surely right. Says whether the rest must be held; an
-    /// error is what must be asked for.
-    fn claim(&mut self, facts: &Arc<Facts>, core: &Core<'_>) -> Result<bool, Request> {
-        let Some(workspace) = self.workspace else { return Ok(false) };
+    /// Reserves what the statements add at most, as far as that is surely right. A portal that was executed before has done
+    /// all that its own text adds.
+    fn claim(&mut self, facts: &Arc<Facts>, again: bool, core: &Core<'_>) -> Claimed {
+        const NOTHING: Claimed = Claimed::All { is_held: false };
+        let Some(workspace) = self.workspace else { return NOTHING };
         let may_add = facts.statements.iter().any(|each| each.hidden || !each.writes.is_empty());
-        // What comes into a failed transaction does nothing.
-        if self.status == b'E' || !may_add || core.accounts.definitions().resources().is_empty() {
-            return Ok(false);
+        if !may_add || core.accounts.definitions().resources().is_empty() || self.does_nothing(facts) {
+            return NOTHING;
         }
         let reader = Reader {
             default_settings: MEANING.iter().all(|name| self.is_default(name)),
@@ -119,20 +145,23 @@ impl Session {
             Some(catalog) => Effects::of(facts, &catalog, reader),
             None => Effects::anything(),
         };
-        let can_hold = match facts.statements.as_slice() {
-            [one] => matches!(
-                one.kind,
-                StatementKind::Insert
-                    | StatementKind::Update
-                    | StatementKind::Delete
-                    | StatementKind::Merge
-                    | StatementKind::Select
-            ),
-            _ => false,
-        };
+        let is_single = facts.statements.len() == 1;
+        let can_hold = is_single
+            && facts.statements.iter().all(|one| {
+                matches!(
+                    one.kind,
+                    StatementKind::Insert
+                        | StatementKind::Update
+                        | StatementKind::Delete
+                        | StatementKind::Merge
+                        | StatementKind::Select
+                        | StatementKind::CopyIn
+                )
+            });
         let is_upsert = facts.statements.iter().any(|each| each.writes.iter().any(|write| write.upsert));
         let mut must_hold = effects.adds_hidden;
-        for (resource, bound) in &effects.adds {
+        let adds = if again { &[][..] } else { &effects.adds };
+        for (resource, bound) in adds {
             let (resource, RowBound::AtMost(adds)) = (ResourceId(*resource), *bound) else {
                 must_hold = true;
                 continue;
@@ -140,16 +169,35 @@ impl Session {
             if self.asked.claims.iter().any(|(claimed, ..)| *claimed == resource) {
                 continue;
             }
-            let ledger = self.transaction.ledger(|| core.accounts.moment());
-            let (rows, own) = (ledger.needed(resource, adds), ledger.own(resource));
+            let (needed, own) = match self.transaction.begun() {
+                Some(ledger) => (ledger.needed(resource, adds), ledger.own(resource)),
+                None => (adds, 0),
+            };
+            // Room that the same transaction made is counted on only where it is sure that it is the same.
+            let is_same = needed < adds && can_hold && !self.expects.may_change_transaction();
+            let rows = if is_same { needed } else { adds };
             match core.accounts.try_reserve(workspace, resource, rows) {
-                Answer::Granted | Answer::Unlimited => self.asked.claims.push((resource, adds, rows)),
+                Answer::Granted | Answer::Unlimited => self.asked.claims.push((resource, rows)),
                 // It may turn out to add nothing.
                 Answer::Unsure if is_upsert && can_hold => must_hold = true,
-                Answer::Unsure => return Err(Request { resource, rows, own, adds }),
+                // Those before it may give back what they hold, or make room, or fail, and this one with them.
+                Answer::Unsure if self.expects.may_change_transaction() => return Claimed::Wait,
+                Answer::Unsure => return Claimed::Ask(Request { resource, rows, own, adds }),
             }
         }
-        Ok(must_hold && can_hold)
+        Claimed::All { is_held: must_hold && can_hold }
+    }
+
+    /// Whether statements come into a failed transaction and don't end it. What is still on its way may end it.
+    fn does_nothing(&self, facts: &Facts) -> bool {
+        let ends = |one: &Statement| {
+            one.hidden
+                || matches!(
+                    one.kind,
+                    StatementKind::Commit { .. } | StatementKind::Rollback { .. } | StatementKind::RollbackTo(_)
+                )
+        };
+        self.status == b'E' && !facts.statements.iter().any(ends) && !self.expects.may_change_transaction()
     }
 
     /// Whether a setting of [`MEANING`] is what the catalog was read with. Drivers ask for UTF8 by themselves.
@@ -166,7 +214,7 @@ impl Session {
             return self.decided(request, answer);
         }
         match answer {
-            Ok(()) => self.asked.claims.push((request.resource, request.adds, request.rows)),
+            Ok(()) => self.asked.claims.push((request.resource, request.rows)),
             Err(fault) => {
                 self.quota_refused(request.resource, &fault, core);
                 self.asked.refused = Some(fault);
@@ -189,7 +237,7 @@ impl Session {
     /// What was reserved for a message that doesn't go out is given back.
     pub(super) fn give_up_claims(&mut self, core: &Core<'_>) {
         let Some(workspace) = self.workspace else { return };
-        for (resource, _, reserved) in std::mem::take(&mut self.asked.claims) {
+        for (resource, reserved) in std::mem::take(&mut self.asked.claims) {
             core.accounts.release(workspace, resource, reserved);
         }
         self.asked.refused = None;

@@ -11,7 +11,7 @@ use crate::sql::{Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::{Frame, inject, open};
 
-use super::admission::{Admitted, Request};
+use super::admission::{Admitted, Asking, Request};
 use super::expect::{Expect, Injected, Parsed};
 use super::idle::{invalid_length, invalid_type};
 use super::{Core, Lanes, Session};
@@ -31,6 +31,16 @@ pub enum Taken {
     Ask(Request),
     /// The client said goodbye.
     Ended,
+}
+
+/// What became of one message.
+enum Sent {
+    /// It is dealt with.
+    Yes,
+    /// Something must be asked first.
+    Ask(Request),
+    /// The server must have answered first.
+    Wait,
 }
 
 /// One message, and where it stands in the input.
@@ -98,10 +108,15 @@ impl Session {
                 self.awaiting = true;
                 return Ok((at, Taken::Held));
             }
-            if let Some(request) = self.message(message, backend, core, lanes)? {
-                return Ok((at, Taken::Ask(request)));
+            match self.message(message, backend, core, lanes)? {
+                Sent::Yes => at += message.seen().len(),
+                Sent::Ask(request) => return Ok((at, Taken::Ask(request))),
+                Sent::Wait => {
+                    inject::bare(lanes.server.author(input), b'H');
+                    self.awaiting = true;
+                    return Ok((at, Taken::Held));
+                }
             }
-            at += message.seen().len();
         }
     }
 
@@ -111,14 +126,14 @@ impl Session {
         backend: &mut BackendState,
         core: &mut Core<'_>,
         lanes: &mut Lanes,
-    ) -> Result<Option<Request>, Fault> {
+    ) -> Result<Sent, Fault> {
         let tag = message.frame.tag;
         if self.copying_in {
-            return self.copy_data(message, lanes).map(|()| None);
+            return self.copy_data(message, lanes).map(|()| Sent::Yes);
         }
         if self.skipping && matches!(tag, b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C') {
             self.pass(message, lanes);
-            return Ok(None);
+            return Ok(Sent::Yes);
         }
         match tag {
             b'Q' => return Ok(self.query(message, backend, core, lanes)),
@@ -142,7 +157,7 @@ impl Session {
             b'd' | b'H' => self.pass(message, lanes),
             tag => return Err(invalid_type(tag)),
         }
-        Ok(None)
+        Ok(Sent::Yes)
     }
 
     /// While the server may still read copy data, nothing else reaches it: it would do what it is told as soon as the copy has
@@ -155,6 +170,11 @@ impl Session {
                 self.copy_synced = 0;
                 self.copying_in = message.frame.tag == b'd';
                 self.pass(message, lanes);
+                if !self.copying_in && self.expects.watched_mut().is_some_and(|watched| watched.is_held) {
+                    // What the copy adds is reserved before its end is told, and nothing of the client's follows before.
+                    inject::bare(lanes.server.author(message.input), b'H');
+                    self.awaiting = true;
+                }
             }
             tag => return Err(invalid_type(tag)),
         }
@@ -176,7 +196,7 @@ impl Session {
         backend: &mut BackendState,
         core: &mut Core<'_>,
         lanes: &mut Lanes,
-    ) -> Option<Request> {
+    ) -> Sent {
         let text = if message.is_whole() { open::query(message.seen()).ok() } else { None };
         let facts = match text {
             Some(text) => core.analysis.facts(text),
@@ -187,13 +207,14 @@ impl Session {
             && let Some(fault) = self.guarded(facts.as_ref(), core)
         {
             self.deny(message, fault, backend, lanes);
-            return None;
+            return Sent::Yes;
         }
-        let watched = match self.admit(facts.as_ref(), text, core) {
-            Admitted::Ask(request) => return Some(request),
+        let watched = match self.admit(Asking { facts: facts.as_ref(), text, portal: None }, core) {
+            Admitted::Ask(request) => return Sent::Ask(request),
+            Admitted::Wait => return Sent::Wait,
             Admitted::Denied(fault) => {
                 self.deny(message, fault, backend, lanes);
-                return None;
+                return Sent::Yes;
             }
             Admitted::Send(watched) => watched,
         };
@@ -215,7 +236,7 @@ impl Session {
             }
         }
         self.raise_barrier();
-        None
+        Sent::Yes
     }
 
     fn call(&mut self, message: Message<'_>, backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
@@ -247,14 +268,18 @@ impl Session {
         backend: &mut BackendState,
         core: &Core<'_>,
         lanes: &mut Lanes,
-    ) -> Option<Request> {
-        let portal = open::portal(message.seen()).and_then(|name| self.portals.get(name)).cloned();
-        let (facts, text) = portal.map_or((None, None), |portal| (Some(portal.facts), portal.text));
-        let watched = match self.admit(facts.as_ref(), text.as_deref().map(str::as_bytes), core) {
-            Admitted::Ask(request) => return Some(request),
+    ) -> Sent {
+        let portal = open::portal(message.seen()).and_then(|name| self.portals.get(name));
+        let portal = portal.map(|(serial, portal)| (serial, portal.clone()));
+        let (facts, text) =
+            portal.as_ref().map_or((None, None), |(_, portal)| (Some(&portal.facts), portal.text.as_deref()));
+        let ran = portal.as_ref().map(|(serial, portal)| (*serial, portal.ran));
+        let watched = match self.admit(Asking { facts, text: text.map(str::as_bytes), portal: ran }, core) {
+            Admitted::Ask(request) => return Sent::Ask(request),
+            Admitted::Wait => return Sent::Wait,
             Admitted::Denied(fault) => {
                 self.deny(message, fault, backend, lanes);
-                return None;
+                return Sent::Yes;
             }
             Admitted::Send(watched) => watched,
         };
@@ -269,7 +294,7 @@ impl Session {
             inject::bare(lanes.server.author(message.input), b'H');
             self.awaiting = true;
         }
-        None
+        Sent::Yes
     }
 
     /// Passes a message on and queues what it brings.

@@ -9,12 +9,12 @@ use crate::domain::Fault;
 use crate::sql::{Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::inject;
-use crate::wire::open::{BindHead, Named, Parse, named};
+use crate::wire::open::{self, BindHead, Named, Parse, named};
 
 use super::client::Message;
 use super::expect::{Expect, Injected, Own, Parsed};
 use super::happened::Texts;
-use super::watched::Portal;
+use super::portals::{Portal, Ran};
 use super::{Core, Lanes, Session};
 
 impl Session {
@@ -76,6 +76,11 @@ impl Session {
         let name = match message.frame.tag {
             b'Q' => return self.in_cycle,
             b'P' => return (may_lose_names || self.expects.may_undo_names()) && seen.get(HEAD) != Some(&0),
+            b'E' => {
+                // Another cycle's error may leave the portal bound to what it was before.
+                let bound_at = open::portal(seen).and_then(|name| self.portals.bound_at(name));
+                return bound_at.is_some_and(|at| self.expects.is_of_earlier_cycle(at));
+            }
             b'B' => BindHead::open(seen, message.frame.total).ok().flatten().map(|head| head.statement),
             b'C' | b'D' => match named(seen) {
                 Ok(Named::Statement(name)) => Some(name),
@@ -96,7 +101,7 @@ impl Session {
         if message.seen().get(HEAD) != Some(&0) {
             return self.parse_free(message, lanes);
         }
-        let serial = self.statements.unnamed_replaced(&[], None);
+        let serial = self.statements.unnamed_replaced(&[], Some(Arc::new(Facts::unknown())));
         backend.set_unnamed(Unnamed::Of(self.id, serial));
         self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
     }
@@ -188,26 +193,27 @@ impl Session {
     ) {
         self.in_cycle = true;
         let Ok(Some(head)) = BindHead::open(message.seen(), message.frame.total) else {
-            return self.send(message, Expect::Bind, lanes);
+            return self.send(message, Expect::Bind(None), lanes);
         };
-        self.portals.bind(head.portal, None);
         if head.statement.is_empty() {
             let facts = self.statements.unnamed_facts().cloned();
             self.bring_unnamed(message, backend, lanes);
             let text = self.statements.unnamed().and_then(|rest| full_text(rest, core));
-            self.bound(head.portal, facts.as_ref(), text, backend, core);
-            return self.send(message, Expect::Bind, lanes);
+            let bound = self.bound(head.portal, facts.as_ref(), text, backend, core);
+            return self.send(message, Expect::Bind(bound), lanes);
         }
         let Some(statement) = self.statements.get(head.statement) else {
-            return self.send(message, Expect::Bind, lanes);
+            // It may have been prepared by SQL, or by a Parse too long to be opened.
+            let bound = self.bound(head.portal, Some(&Arc::new(Facts::hidden())), None, backend, core);
+            return self.send(message, Expect::Bind(bound), lanes);
         };
         let (body, parsing) = (statement.body.clone(), statement.parsing);
         let name = self.bring(&body, parsing, message, backend, core, lanes);
         let out = lanes.server.author(message.input);
         inject::bind_head(out, head.portal, name.write(&mut [0; 32]), message.frame.total - head.bytes);
         self.pass_from(message, head.bytes, lanes);
-        self.bound(head.portal, body.facts(), full_text(body.rest(), core), backend, core);
-        self.expects.push(Expect::Bind, &mut lanes.client);
+        let bound = self.bound(head.portal, body.facts(), full_text(body.rest(), core), backend, core);
+        self.expects.push(Expect::Bind(bound), &mut lanes.client);
     }
 
     fn bound(
@@ -217,11 +223,12 @@ impl Session {
         text: Option<Arc<str>>,
         backend: &mut BackendState,
         core: &Core<'_>,
-    ) {
-        self.portals.bind(portal, facts.map(|facts| Portal { facts: facts.clone(), text }));
+    ) -> Option<u64> {
         if let Some(facts) = facts {
             self.note_facts(facts, backend, core);
         }
+        let bound = facts.map(|facts| Portal { facts: facts.clone(), text, ran: Ran::No });
+        self.portals.bind(portal, bound, self.expects.next_at())
     }
 
     pub(super) fn describe(
@@ -264,6 +271,9 @@ impl Session {
                     let own = Own::CloseComplete(name.into(), Box::new(statement));
                     return self.expects.push(Expect::Own(own), &mut lanes.client);
                 }
+            }
+            Ok(Named::Portal(name)) if self.portals.knows(name) => {
+                return self.send(message, Expect::ClosePortal(name.into()), lanes);
             }
             Ok(Named::Portal(_)) | Err(_) => {}
         }

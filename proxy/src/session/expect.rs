@@ -15,10 +15,12 @@ use super::watched::Watched;
 pub(super) enum Expect {
     /// ParseComplete of the client's own Parse.
     Parse(Parsed),
-    /// BindComplete.
-    Bind,
+    /// BindComplete, of a portal that is remembered under this serial number.
+    Bind(Option<u64>),
     /// CloseComplete.
     Close,
+    /// CloseComplete of a portal that is remembered.
+    ClosePortal(Box<[u8]>),
     /// CloseComplete of the unnamed statement, after which there is none, under this serial number.
     CloseUnnamed(u64),
     /// RowDescription or NoData, perhaps behind a ParameterDescription.
@@ -44,6 +46,14 @@ pub(super) enum Expect {
 }
 
 impl Expect {
+    /// What is watched of it.
+    pub(super) fn watched_mut(&mut self) -> Option<&mut Watched> {
+        match self {
+            Self::Query(_, watched) | Self::Execute(watched) => watched.as_deref_mut(),
+            _ => None,
+        }
+    }
+
     /// Whether what follows begins a cycle of its own.
     const fn ends_cycle(&self) -> bool {
         is_sync(self) || matches!(self, Self::Query(..) | Self::Call)
@@ -209,6 +219,49 @@ impl Expects {
         }
     }
 
+    /// What is watched of that message, where it stays.
+    pub(super) fn watched_mut(&mut self) -> Option<&mut Watched> {
+        self.queue.front_mut().and_then(Expect::watched_mut)
+    }
+
+    /// Everything that is watched.
+    pub(super) fn all_watched(&mut self) -> impl Iterator<Item = &mut Watched> {
+        self.queue.iter_mut().filter_map(Expect::watched_mut)
+    }
+
+    /// The place of what comes next, among all that was ever queued.
+    pub(super) const fn head_at(&self) -> u64 {
+        self.head_at
+    }
+
+    /// The place of what is queued next.
+    pub(super) fn next_at(&self) -> u64 {
+        self.head_at + self.queue.len() as u64
+    }
+
+    /// Whether the answer with this place is still to come, and is of a cycle before the one that is being sent.
+    pub(super) const fn is_of_earlier_cycle(&self, at: u64) -> bool {
+        at >= self.head_at && at < self.cycle_end
+    }
+
+    /// Whether anything is on its way that executes, or ends a cycle: what the transaction comes to isn't known before.
+    pub(super) fn may_change_transaction(&self) -> bool {
+        let changes = |each: &Expect| {
+            each.ends_cycle() || matches!(each, Expect::Execute(_) | Expect::Injected(Injected::Denial(_)))
+        };
+        self.queue.iter().any(changes)
+    }
+
+    /// Whether anything is on its way that may commit: with it what runs in a transaction of its own, unless a block is open.
+    pub(super) fn may_commit(&self, in_block: bool) -> bool {
+        self.queue.iter().any(|each| match each {
+            Expect::Sync | Expect::Call => !in_block,
+            Expect::Query(_, watched) => !in_block || watched.as_ref().is_none_or(|watched| !watched.stays_open()),
+            Expect::Execute(watched) => watched.as_ref().is_none_or(|watched| !watched.stays_open()),
+            _ => false,
+        })
+    }
+
     /// Whether the message whose answer comes next is watched.
     pub(super) fn is_watched(&self) -> bool {
         matches!(self.queue.front(), Some(Expect::Query(_, Some(_)) | Expect::Execute(Some(_))))
@@ -245,13 +298,13 @@ impl Expects {
     }
 
     /// After an error in the extended protocol: hands out everything up to the next Sync, which stays, the latest first,
-    /// for that is the order of undoing. Returns whether there is a Sync.
-    pub(super) fn skip_to_sync(&mut self, skipped: impl FnMut(Expect)) -> bool {
+    /// for that is the order of undoing. Says whether there is a Sync.
+    pub(super) fn skip_to_sync(&mut self) -> (impl Iterator<Item = Expect> + use<>, bool) {
         let sync = self.queue.iter().position(is_sync);
         let end = sync.unwrap_or(self.queue.len());
         self.head_at += end as u64;
-        self.queue.drain(..end).rev().for_each(skipped);
-        sync.is_some()
+        let rest = self.queue.split_off(end);
+        (std::mem::replace(&mut self.queue, rest).into_iter().rev(), sync.is_some())
     }
 
     /// Whether an error could still undo what was noted of statements' names, without taking along what is sent now: it was

@@ -13,6 +13,8 @@ mod expect;
 mod happened;
 mod idle;
 mod outcome;
+mod portals;
+mod reports;
 mod server;
 mod statements;
 #[cfg(test)]
@@ -37,9 +39,9 @@ use admission::Asked;
 use effects::{Barrier, Removal};
 use expect::{BindStep, Expect, Expects, Injected};
 use outcome::Deciding;
+use portals::Portals;
 use statements::Statements;
 use transaction::Transaction;
-use watched::Portals;
 
 pub use admission::Request;
 pub use client::Taken;
@@ -91,7 +93,7 @@ pub enum Progress {
     Unbound(Fault),
     /// Rows must be reserved before the client hears of its statement. [`Session::answered`] and [`Session::proceed`] follow.
     Ask(Request),
-    /// A write is done, and the client may hear of it when [`Session::take_happened`] is on disk. [`Session::release_withheld`]
+    /// A write is done, and the client may hear of it when [`Session::take_owed`] is on disk. [`Session::release_withheld`]
     /// follows.
     Withheld,
 }
@@ -156,12 +158,16 @@ pub struct Session {
     /// The status of a ReadyForQuery that waits for the audit trail.
     withheld: Option<u8>,
     happened: Vec<Happened>,
+    /// Writes of a transaction that is over are to be on disk before the client is told that its cycle is.
+    owes_records: bool,
     /// Bytes of a client's message still to be passed on unread.
     passing: usize,
     /// Bytes of a client's message still to be dropped unread.
     dropping: usize,
     /// Bytes of a server's message still to be relayed unread.
     relaying: usize,
+    /// Bytes of a server's message still to be dropped unread.
+    discarding: usize,
     /// Without a server connection: everything up to the next Sync is ignored, for its cycle was refused.
     refusing: bool,
     pin: Option<PinReason>,
@@ -210,9 +216,11 @@ impl Session {
             holds_query: false,
             withheld: None,
             happened: Vec::new(),
+            owes_records: false,
             passing: 0,
             dropping: 0,
             relaying: 0,
+            discarding: 0,
             refusing: false,
             pin: None,
             touched: Vec::new(),
@@ -264,14 +272,30 @@ impl Session {
         !self.expects.is_empty() || self.deciding.is_some()
     }
 
-    /// What the audit trail is to be told, since this was last asked.
+    /// What the audit trail is to be told at once, since this was last asked.
     pub fn take_happened(&mut self) -> Vec<Happened> {
+        if !self.owes_records {
+            return std::mem::take(&mut self.happened);
+        }
+        let (owed, free) = std::mem::take(&mut self.happened).into_iter().partition(Happened::is_done_write);
+        self.happened = owed;
+        free
+    }
+
+    /// The same with what must be on disk before the client hears more.
+    pub fn take_owed(&mut self) -> Vec<Happened> {
+        self.owes_records = false;
         std::mem::take(&mut self.happened)
     }
 
     /// Whether there is anything to tell.
     pub const fn has_happened(&self) -> bool {
         !self.happened.is_empty()
+    }
+
+    /// Whether something must be on disk before the client hears more.
+    pub const fn owes_records(&self) -> bool {
+        self.owes_records
     }
 
     /// What the client waited for is on disk: it is told that its cycle is over.
@@ -376,6 +400,7 @@ impl Session {
         self.copy_refused = false;
         self.passing = 0;
         self.relaying = 0;
+        self.discarding = 0;
         self.pin = None;
         self.touched.clear();
         self.barrier = Barrier::None;

@@ -1,21 +1,24 @@
-//! What became of the client's statements: what Postgres' meters report, what each CommandComplete, error and
-//! ReadyForQuery means for the transaction's part in the books, and what the trail is told of it.
+//! What became of the client's statements: what each CommandComplete, error and ReadyForQuery means for the transaction's
+//! part in the books, and what the trail is told of it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::audit::{EventType, Outcome, Severity};
-use crate::backend::BackendState;
+use crate::backend::{BackendState, Unnamed};
 use crate::domain::Fault;
-use crate::quota::meter::{self, Change, Unread};
-use crate::quota::{Adjusted, Answer, Doubt, ResourceId};
+use crate::quota::meter::Change;
+use crate::quota::{Adjusted, Answer, Doubt, Moment, ResourceId};
 use crate::sql::{Relation, Statement, StatementKind};
-use crate::wire::open;
+use crate::wire::frame::HEAD;
+use crate::wire::{inject, open};
 
 use super::admission::Request;
 use super::expect::{Expect, Injected};
 use super::happened::{Happened, sqlstate};
+use super::portals::Ran;
 use super::transaction::{Wrote, kind_of};
 use super::watched::Watched;
 use super::{Core, Lanes, Session};
@@ -29,84 +32,57 @@ pub(super) struct Deciding {
     /// Its CommandComplete, which the client hasn't seen.
     complete: Bytes,
     /// What it added that isn't reserved yet.
-    added: Vec<(ResourceId, u64)>,
+    added: SmallVec<[(ResourceId, u64); 2]>,
     refused: Option<(ResourceId, Fault)>,
 }
 
 impl Session {
-    /// Whether a notice is a meter's report, and if so takes note of it. The client never sees one.
-    pub(super) fn is_report(&mut self, seen: &[u8], backend: &mut BackendState, core: &Core<'_>) -> bool {
-        let field = |code: u8| open::error_field(seen, code).map(|range| &seen[range]);
-        if field(b'C') != Some(&meter::SQLSTATE) || field(b'V') != Some(b"INFO") {
-            return false;
-        }
-        let Some(workspace) = self.workspace else { return true };
-        let read = match backend.meter_tag() {
-            Some(tag) => meter::read(field(b'D').unwrap_or_default(), tag),
-            None => Err(Unread::Forged),
-        };
-        match read {
-            Ok(changes) => self.metered.extend(changes),
-            Err(unread) => {
-                // Either somebody forges reports, or the signing key was replaced: nothing known of the counts holds.
-                backend.unsealed();
-                for resource in core.accounts.definitions().resources() {
-                    core.accounts.doubt(workspace, resource.id, Doubt::More);
-                }
-                let detail = serde_json::json!({ "reason": unread.to_string() });
-                self.happened.push(Happened {
-                    detail: Some(detail),
-                    ..Happened::new(EventType::SuspiciousActivity, Severity::High, Outcome::Ok)
-                });
-            }
-        }
-        true
-    }
-
     /// A statement of the client's is complete, or its portal is suspended. Returns what must be asked for before the client
     /// may know: then the message isn't passed on.
     pub(super) fn completed(&mut self, seen: &[u8], core: &Core<'_>) -> Option<Request> {
         let mut watched = self.expects.take_watched();
         let is_held = watched.as_ref().is_some_and(|watched| watched.is_held);
         if is_held && self.metered.iter().any(|(_, change)| matches!(change, Change::Added(_))) {
-            let added = self.metered.iter().filter_map(|(resource, change)| match change {
-                Change::Added(rows) => Some((*resource, *rows)),
-                Change::Removed(_) | Change::Doubtful(_) => None,
-            });
-            let added = self.unclaimed(added.collect(), watched.as_deref_mut());
-            let deciding = Deciding { complete: Bytes::copy_from_slice(seen), added, refused: None };
-            self.metered.retain(|(_, change)| !matches!(change, Change::Added(_)));
+            let since = watched.as_ref().map(|watched| watched.since).unwrap_or_default();
+            let added = self.book_removed(since, core);
             self.expects.give_watched(watched);
-            self.deciding = Some(deciding);
+            self.deciding = Some(Deciding { complete: Bytes::copy_from_slice(seen), added, refused: None });
             return self.next_request(core);
         }
         self.book(watched.as_deref_mut(), core);
-        let tag = seen.get(crate::wire::frame::HEAD..).unwrap_or_default();
-        if seen.first() == Some(&b'C') {
-            self.note_completion(tag.strip_suffix(b"\0").unwrap_or(tag), watched.as_deref_mut(), core);
-        }
-        if let Some(watched) = &mut watched {
-            watched.next();
-            if matches!(self.expects.head(), Some(Expect::Execute(_))) {
-                self.end_claims(watched, core);
-            }
-        }
+        self.note_answer(seen, watched.as_deref_mut(), core);
         self.expects.give_watched(watched);
         None
     }
 
-    /// Takes off what was reserved before the statement was sent.
-    fn unclaimed(&self, added: Vec<(ResourceId, u64)>, watched: Option<&mut Watched>) -> Vec<(ResourceId, u64)> {
-        let Some(watched) = watched else { return added };
-        let rest = added.into_iter().map(|(resource, mut rows)| {
-            if let Some((_, claimed)) = watched.reserved.iter_mut().find(|(claimed, _)| *claimed == resource) {
-                let taken = rows.min(*claimed);
-                *claimed -= taken;
-                rows -= taken;
-            }
-            (resource, rows)
-        });
-        rest.filter(|(_, rows)| *rows > 0).collect()
+    /// What was reported is in the books: what the answer to a statement means for its transaction, its portal and the trail.
+    fn note_answer(&mut self, seen: &[u8], mut watched: Option<&mut Watched>, core: &Core<'_>) {
+        if seen.first() == Some(&b'C') {
+            let tag = seen.get(HEAD..).unwrap_or_default();
+            self.note_completion(tag.strip_suffix(b"\0").unwrap_or(tag), watched.as_deref_mut(), core);
+        } else if let Some(watched) = watched.as_deref()
+            && let (b's', Some(serial)) = (seen.first().copied().unwrap_or_default(), watched.portal)
+        {
+            self.note_suspended(serial, watched, core);
+        }
+        let Some(watched) = watched else { return };
+        watched.next();
+        if matches!(self.expects.head(), Some(Expect::Execute(_))) {
+            self.end_claims(watched, core);
+        }
+    }
+
+    /// A portal stopped at the client's row limit. What it writes it has written by then, for Postgres runs such a statement
+    /// as a whole before it gives out the first row.
+    fn note_suspended(&mut self, serial: u64, watched: &Watched, core: &Core<'_>) {
+        if self.portals.ran(serial) != Some(Ran::No) {
+            return;
+        }
+        let statement = watched.current().filter(|statement| !statement.writes.is_empty());
+        if let Some(statement) = statement {
+            self.note_writes(None, b"", watched, statement, core);
+        }
+        self.portals.note_ran(serial, Ran::Partly { told: statement.is_some() });
     }
 
     /// Reserves what a held statement added, as far as that can be done at once.
@@ -114,12 +90,19 @@ impl Session {
         let workspace = self.workspace?;
         let deciding = self.deciding.as_mut().filter(|deciding| deciding.refused.is_none())?;
         while let Some((resource, adds)) = deciding.added.last().copied() {
-            let ledger = self.transaction.ledger(|| core.accounts.moment());
-            let (rows, own) = (ledger.needed(resource, adds), ledger.own(resource));
+            let mut watched = self.expects.watched_mut();
+            let since = watched.as_ref().map(|watched| watched.since).unwrap_or_default();
+            let claimed = watched.as_ref().map_or(0, |watched| watched.claimed(resource));
+            let ledger = self.transaction.ledger(since);
+            let (needed, own) = (ledger.needed(resource, adds), ledger.own(resource).saturating_add(claimed));
+            let rows = needed.saturating_sub(claimed);
             if core.accounts.try_reserve(workspace, resource, rows) == Answer::Unsure {
                 return Some(Request { resource, rows, own, adds });
             }
-            ledger.inserts(resource, adds, rows);
+            if let Some(watched) = &mut watched {
+                watched.take_claim(resource, needed);
+            }
+            ledger.inserts(resource, adds, needed);
             deciding.added.pop();
         }
         None
@@ -130,8 +113,10 @@ impl Session {
         let Some(deciding) = &mut self.deciding else { return };
         match answer {
             Ok(()) => {
+                let covered =
+                    self.expects.watched_mut().map_or(0, |watched| watched.take_claim(request.resource, request.adds));
                 if let Some(ledger) = self.transaction.begun() {
-                    ledger.inserts(request.resource, request.adds, request.rows);
+                    ledger.inserts(request.resource, request.adds, request.rows.saturating_add(covered));
                 }
                 deciding.added.pop();
             }
@@ -141,27 +126,31 @@ impl Session {
 
     /// Goes on with a held statement: the client is told of its success, or of the refusal, which Postgres raises. Returns
     /// what must be asked for first. `input` is what is being read from the server.
-    pub fn proceed(&mut self, input: &[u8], core: &Core<'_>, lanes: &mut Lanes) -> Option<Request> {
+    pub fn proceed(
+        &mut self,
+        input: &[u8],
+        backend: &mut BackendState,
+        core: &Core<'_>,
+        lanes: &mut Lanes,
+    ) -> Option<Request> {
         if let Some(request) = self.next_request(core) {
             return Some(request);
         }
         let Deciding { complete, refused, .. } = self.deciding.take()?;
+        let mut watched = self.expects.take_watched();
         if let Some((resource, fault)) = refused {
+            self.metered.clear();
             self.quota_refused(resource, &fault, core);
+            if let Some(watched) = &mut watched {
+                self.end_claims(watched, core);
+            }
             self.expects.pop(input, &mut lanes.client);
             self.write_denial(&[], Injected::Throwaway, fault, lanes);
-            crate::wire::inject::bare(lanes.server.author(&[]), b'H');
+            backend.set_unnamed(Unnamed::Unknown);
+            inject::bare(lanes.server.author(&[]), b'H');
             return None;
         }
-        let mut watched = self.expects.take_watched();
-        self.book(watched.as_deref_mut(), core);
-        if complete.first() == Some(&b'C') {
-            let tag = &complete[crate::wire::frame::HEAD..];
-            self.note_completion(tag.strip_suffix(b"\0").unwrap_or(tag), watched.as_deref_mut(), core);
-        }
-        if let Some(watched) = &mut watched {
-            self.end_claims(watched, core);
-        }
+        self.note_answer(&complete, watched.as_deref_mut(), core);
         lanes.client.author(input).extend_from_slice(&complete);
         self.expects.pop(input, &mut lanes.client);
         self.sync_held_query(lanes);
@@ -169,34 +158,23 @@ impl Session {
     }
 
     /// Takes the meters' reports into the books: what was reserved covers them, and what nobody could stop is a debt.
-    fn book(&mut self, watched: Option<&mut Watched>, core: &Core<'_>) {
+    fn book(&mut self, mut watched: Option<&mut Watched>, core: &Core<'_>) {
         let Some(workspace) = self.workspace else { return };
         if self.metered.is_empty() {
             return;
         }
-        let reported = std::mem::take(&mut self.metered);
-        let added = reported.iter().filter_map(|(resource, change)| match change {
-            Change::Added(rows) => Some((*resource, *rows)),
-            Change::Removed(_) | Change::Doubtful(_) => None,
-        });
+        // Of what nobody watched it isn't known when it was sent. An old moment is always right.
+        let since = watched.as_ref().map(|watched| watched.since).unwrap_or_default();
         let is_hidden = watched.is_none();
-        let extra = self.unclaimed(added.collect(), watched);
-        for (resource, change) in &reported {
-            match change {
-                Change::Added(_) => {}
-                Change::Removed(rows) => {
-                    self.transaction.ledger(|| core.accounts.moment()).deletes(*resource, *rows);
-                }
-                Change::Doubtful(_) => core.accounts.doubt(workspace, *resource, Doubt::Fewer),
-            }
-        }
-        for (resource, adds) in extra {
-            let ledger = self.transaction.ledger(|| core.accounts.moment());
-            let rows = ledger.needed(resource, adds);
-            let adjusted = core.accounts.adjust(workspace, resource, 0, rows);
-            ledger.inserts(resource, adds, rows);
+        for (resource, adds) in self.book_removed(since, core) {
+            let ledger = self.transaction.ledger(since);
+            let needed = ledger.needed(resource, adds);
+            ledger.inserts(resource, adds, needed);
+            let covered = watched.as_deref_mut().map_or(0, |watched| watched.take_claim(resource, needed));
             let name = core.accounts.name(resource);
-            if let Adjusted::Debt(rows) = adjusted {
+            if needed > covered
+                && let Adjusted::Debt(rows) = core.accounts.adjust(workspace, resource, 0, needed - covered)
+            {
                 self.happened.push(Happened::debt(name.clone(), rows));
             }
             if is_hidden {
@@ -209,28 +187,68 @@ impl Session {
                     count: 1,
                     took_us: 0,
                     outcome: Outcome::Ok,
+                    portal: None,
+                    at: 0,
                 });
             }
         }
     }
 
-    /// A string or portal has ended: what was reserved for it and not used is given back.
-    fn end_claims(&mut self, watched: &mut Watched, core: &Core<'_>) {
-        let Some(workspace) = self.workspace else { return };
-        for (resource, left) in std::mem::take(&mut watched.reserved) {
-            if left > 0 {
-                let surplus = self.transaction.ledger(|| core.accounts.moment()).surplus(resource, left);
-                core.accounts.release(workspace, resource, surplus);
+    /// Takes in what the meters report of rows that are gone, which may make room for what the same statement adds. Returns
+    /// what it added.
+    fn book_removed(&mut self, since: Moment, core: &Core<'_>) -> SmallVec<[(ResourceId, u64); 2]> {
+        let mut added = SmallVec::new();
+        for (resource, change) in std::mem::take(&mut self.metered) {
+            match (change, self.workspace) {
+                (Change::Added(rows), _) => added.push((resource, rows)),
+                (Change::Removed(rows), _) => self.transaction.ledger(since).deletes(resource, rows),
+                (Change::Doubtful(_), Some(workspace)) => core.accounts.doubt(workspace, resource, Doubt::Fewer),
+                (Change::Doubtful(_), None) => {}
             }
+        }
+        added
+    }
+
+    /// A string or portal has ended: what was reserved for it and not used is given back.
+    pub(super) fn end_claims(&self, watched: &mut Watched, core: &Core<'_>) {
+        let Some(workspace) = self.workspace else { return };
+        for (resource, left) in watched.take_claims() {
+            if left > 0 {
+                core.accounts.release(workspace, resource, left);
+            }
+        }
+    }
+
+    /// The server didn't get to a message: what was noted and reserved for it isn't so.
+    pub(super) fn skipped(&mut self, mut skipped: Expect, core: &Core<'_>) {
+        if let Some(watched) = skipped.watched_mut() {
+            self.end_claims(watched, core);
+        }
+        match skipped {
+            Expect::Bind(Some(serial)) => self.portals.undone(serial),
+            other => self.statements.undo(other),
         }
     }
 
     fn note_completion(&mut self, tag: &[u8], watched: Option<&mut Watched>, core: &Core<'_>) {
         let watched = watched.map(|watched| &*watched);
         let statement = watched.and_then(Watched::current);
+        if let Some(serial) = watched.and_then(|watched| watched.portal) {
+            let ran = self.portals.ran(serial);
+            self.portals.note_ran(serial, Ran::Whole);
+            match ran {
+                Some(Ran::Partly { told: true }) => return self.transaction.finished(serial, rows_of(tag)),
+                // Postgres says the same once more.
+                Some(Ran::Whole) if statement.is_some_and(|statement| !statement.writes.is_empty()) => return,
+                _ => {}
+            }
+        }
         let word = tag.split(|byte| *byte == b' ').next().unwrap_or_default();
         match (word, statement.map(|statement| &statement.kind)) {
             (b"COMMIT", _) => self.end_transaction(Outcome::Ok, core),
+            (b"ROLLBACK", Some(StatementKind::RollbackTo(_))) if self.transaction.lost_savepoints => {
+                self.end_transaction(Outcome::Unknown, core);
+            }
             (b"ROLLBACK", Some(StatementKind::RollbackTo(name))) => {
                 let released = self.transaction.rollback_to(name);
                 if let Some(workspace) = self.workspace {
@@ -243,22 +261,32 @@ impl Session {
             }
             (b"ROLLBACK", _) => self.end_transaction(Outcome::RolledBack, core),
             (b"PREPARE", Some(StatementKind::PrepareTransaction)) => self.end_transaction(Outcome::Unknown, core),
+            (b"SAVEPOINT" | b"RELEASE", Some(_)) if statement.is_some_and(|statement| statement.hidden) => {
+                self.transaction.lost_savepoints = true;
+            }
             (_, Some(StatementKind::Savepoint(name))) => self.transaction.savepoint(name),
             (_, Some(StatementKind::Release(name))) => self.transaction.release_savepoint(name),
             (_, Some(_)) => {
                 if let (Some(watched), Some(statement)) = (watched, statement) {
-                    self.note_writes(tag, word, watched, statement, core);
+                    self.note_writes(rows_of(tag), word, watched, statement, core);
                 }
             }
             (_, None) => {}
         }
     }
 
-    fn note_writes(&mut self, tag: &[u8], word: &[u8], watched: &Watched, statement: &Statement, core: &Core<'_>) {
-        let rows =
-            tag.rsplit(|byte| *byte == b' ').next().and_then(|last| std::str::from_utf8(last).ok()?.parse().ok());
+    /// Notes what a statement wrote. Without a `word` of a tag it isn't at its end.
+    fn note_writes(
+        &mut self,
+        rows: Option<u64>,
+        word: &[u8],
+        watched: &Watched,
+        statement: &Statement,
+        core: &Core<'_>,
+    ) {
         let took_us = u64::try_from(core.now_us.saturating_sub(watched.sent_us)).unwrap_or(0);
-        let mut wrote = |kind: EventType, relation: Option<Arc<str>>, rows: Option<u64>| {
+        let unfinished = watched.portal.filter(|_| word.is_empty());
+        let mut wrote = |kind: EventType, relation: Option<Arc<str>>, rows: Option<u64>, is_own: bool| {
             self.transaction.wrote(Wrote {
                 kind,
                 relation,
@@ -268,6 +296,8 @@ impl Session {
                 count: 1,
                 took_us,
                 outcome: Outcome::Ok,
+                portal: unfinished.filter(|_| is_own),
+                at: 0,
             });
         };
         let is_own = |at: usize| {
@@ -287,22 +317,26 @@ impl Session {
         for (at, write) in statement.writes.iter().enumerate() {
             let rows = if is_own(at) { rows } else { None };
             if rows != Some(0) {
-                wrote(kind_of(write.verb), Some(qualified(&write.relation, core)), rows);
+                wrote(kind_of(write.verb), Some(qualified(&write.relation, core)), rows, is_own(at));
             }
         }
         match (&statement.kind, word) {
             (StatementKind::CopyOut, _) => {
-                wrote(EventType::DataExport, statement.reads.first().map(|name| qualified(name, core)), rows);
+                wrote(EventType::DataExport, statement.reads.first().map(|name| qualified(name, core)), rows, true);
             }
-            (StatementKind::Call | StatementKind::Do, _) => wrote(EventType::BulkOperation, None, None),
-            (StatementKind::Ddl, b"CREATE") => wrote(EventType::ResourceCreated, None, None),
-            (StatementKind::Ddl, b"DROP") => wrote(EventType::ResourceDeleted, None, None),
-            (StatementKind::Ddl, _) => wrote(EventType::ResourceUpdated, None, None),
-            (_, b"INSERT") if statement.hidden && rows != Some(0) => wrote(EventType::ResourceCreated, None, rows),
+            (StatementKind::Call | StatementKind::Do, _) => wrote(EventType::BulkOperation, None, None, true),
+            (StatementKind::Ddl, b"CREATE") => wrote(EventType::ResourceCreated, None, None, true),
+            (StatementKind::Ddl, b"DROP") => wrote(EventType::ResourceDeleted, None, None, true),
+            (StatementKind::Ddl, _) => wrote(EventType::ResourceUpdated, None, None, true),
+            (_, b"INSERT") if statement.hidden && rows != Some(0) => {
+                wrote(EventType::ResourceCreated, None, rows, true)
+            }
             (_, b"UPDATE" | b"MERGE") if statement.hidden && rows != Some(0) => {
-                wrote(EventType::ResourceUpdated, None, rows)
+                wrote(EventType::ResourceUpdated, None, rows, true)
             }
-            (_, b"DELETE") if statement.hidden && rows != Some(0) => wrote(EventType::ResourceDeleted, None, rows),
+            (_, b"DELETE") if statement.hidden && rows != Some(0) => {
+                wrote(EventType::ResourceDeleted, None, rows, true)
+            }
             _ => {}
         }
         self.transaction.hides |= matches!(statement.kind, StatementKind::Call | StatementKind::Do) || statement.hidden;
@@ -311,7 +345,10 @@ impl Session {
     /// A statement of the client's failed.
     pub(super) fn failed(&mut self, seen: &[u8], core: &Core<'_>) {
         self.transaction.failed = true;
-        let watched = self.expects.take_watched();
+        let mut watched = self.expects.take_watched();
+        if let Some(watched) = &mut watched {
+            self.end_claims(watched, core);
+        }
         let field = |code: u8| open::error_field(seen, code).map(|range| &seen[range]);
         let may_have_committed = |watched: &Watched| {
             watched
@@ -359,8 +396,10 @@ impl Session {
 
     /// ReadyForQuery of the client's: outside a transaction block whatever ran is over.
     pub(super) fn at_ready(&mut self, core: &Core<'_>) {
+        if self.status == b'I' {
+            self.portals.end(self.expects.head_at());
+        }
         if self.transaction.is_untouched() && self.metered.is_empty() && !self.expects.is_watched() {
-            self.portals.clear_at(self.status);
             return;
         }
         // Deferred triggers fire when the transaction commits, behind the last answer to a statement.
@@ -369,7 +408,6 @@ impl Session {
             self.end_claims(&mut watched, core);
             self.expects.give_watched(Some(watched));
         }
-        self.portals.clear_at(self.status);
         if self.status != b'I' {
             return;
         }
@@ -379,14 +417,23 @@ impl Session {
 
     /// The transaction is over: its part in the books is settled, and its writes are told.
     fn end_transaction(&mut self, outcome: Outcome, core: &Core<'_>) {
+        if outcome != Outcome::Unknown {
+            self.portals.end(self.expects.head_at());
+        }
+        let hides = self.transaction.hides;
         let (ledger, writes) = self.transaction.end(outcome);
         self.happened.extend(writes.into_iter().map(Happened::wrote));
+        self.owes_records |= core.audit.strict && self.happened.iter().any(Happened::is_done_write);
         let (Some(workspace), Some(ledger)) = (self.workspace, ledger) else { return };
         match outcome {
             Outcome::Ok => {
                 for (resource, settlement) in ledger.commit() {
                     if let Some(warning) = core.accounts.commit(workspace, resource, settlement) {
                         self.happened.push(Happened::warned(core.accounts.name(resource), warning));
+                    }
+                    if hides {
+                        // What was reported may have been rolled back on the way.
+                        core.accounts.doubt(workspace, resource, Doubt::Fewer);
                     }
                 }
             }
@@ -403,25 +450,44 @@ impl Session {
         }
     }
 
+    /// Whether what was sent may still be committed, as far as it isn't answered.
+    pub fn may_yet_commit(&self) -> bool {
+        !self.copying_in && self.expects.may_commit(self.status != b'I')
+    }
+
     /// The server connection is given up in the middle of something. What runs there may still come to its end; what
     /// doesn't run is rolled back.
     pub fn abandon(&mut self, core: &Core<'_>) {
-        self.give_up_claims(core);
-        self.metered.clear();
-        self.deciding = None;
-        if !self.transaction.is_empty() {
-            let outcome = if self.expects.is_empty() { Outcome::RolledBack } else { Outcome::Unknown };
-            self.end_transaction(outcome, core);
-        }
+        let outcome = if self.may_yet_commit() { Outcome::Unknown } else { Outcome::RolledBack };
+        self.give_up(outcome, core);
     }
 
     /// The server connection had no workspace: nothing that was sent there did anything.
     pub fn annul(&mut self, core: &Core<'_>) {
+        self.give_up(Outcome::RolledBack, core);
+    }
+
+    fn give_up(&mut self, outcome: Outcome, core: &Core<'_>) {
         self.give_up_claims(core);
         self.metered.clear();
         self.deciding = None;
-        self.end_transaction(Outcome::RolledBack, core);
+        let claims: Vec<_> = self.expects.all_watched().flat_map(Watched::take_claims).collect();
+        for (resource, reserved) in claims.into_iter().filter(|(_, reserved)| *reserved > 0) {
+            let Some(workspace) = self.workspace else { break };
+            match outcome {
+                Outcome::Unknown => core.accounts.doubt(workspace, resource, Doubt::Outcome { reserved }),
+                _ => core.accounts.release(workspace, resource, reserved),
+            }
+        }
+        if !self.transaction.is_empty() {
+            self.end_transaction(outcome, core);
+        }
     }
+}
+
+/// How many rows a tag tells of.
+fn rows_of(tag: &[u8]) -> Option<u64> {
+    tag.rsplit(|byte| *byte == b' ').next().and_then(|last| std::str::from_utf8(last).ok()?.parse().ok())
 }
 
 /// A relation with its schema, where the catalog tells which one is meant.

@@ -14,14 +14,18 @@ use crate::wire::{Frame, author, inject, open};
 
 use super::admission::Request;
 use super::expect::{BindStep, CopyInput, Expect, Injected, Parsed};
-use super::happened::Happened;
+use super::reports::may_be_report;
 use super::{Core, Lanes, Progress, Session};
 
-/// The longest notice that may be a meter's report, in bytes.
+/// How much of a notice is looked at to learn whether it is a meter's report, in bytes. What matters stands in front; behind it
+/// is the CONTEXT, as long as functions are nested.
 const NOTICE_OPENED_BYTES_MAX: usize = 16 * 1024;
 
 /// So many notices are passed on to a client that connects.
 const NOTICES_KEPT_MAX: usize = 16;
+
+/// How many records of finished transactions a client that never waits for an answer may have open.
+const OWED_RECORDS_MAX: usize = 1024;
 
 /// What becomes of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,14 +78,22 @@ impl Session {
                 self.relaying -= relayed;
                 at += relayed;
             }
+            if self.discarding > 0 {
+                let dropped = self.discarding.min(input.len() - at);
+                self.discarding -= dropped;
+                at += dropped;
+            }
             let rest = &input[at..];
             let framed = Frame::from_server(rest).map_err(|_| broken("a message has an impossible length"));
             let Some(frame) = framed.inspect_err(|_| self.broken = true)? else { break };
-            let whole = frame.is_whole(rest);
-            if !whole && self.is_opened(frame) {
+            let seen = &rest[..rest.len().min(frame.total)];
+            if frame.total > OPENED_MESSAGE_BYTES_MAX && matches!(frame.tag, b'Z' | b'C' | b's') {
+                self.broken = true;
+                return Err(broken("an answer that is too long"));
+            }
+            if !frame.is_whole(rest) && !self.is_enough(frame, seen) {
                 break;
             }
-            let seen = &rest[..rest.len().min(frame.total)];
             let fate = self.fate(frame.tag, seen, backend, core).inspect_err(|_| self.broken = true)?;
             let relayed = matches!(fate, Fate::Relay | Fate::RelayLast | Fate::RelayAndSkip);
             if relayed && frame.tag == b'Z' {
@@ -90,46 +102,51 @@ impl Session {
             if relayed {
                 lanes.client.relay(input, at..at + seen.len());
                 self.relaying = frame.total - seen.len();
+            } else {
+                self.discarding = frame.total - seen.len();
             }
             at += seen.len();
             match fate {
                 Fate::Relay | Fate::Swallow => {}
                 Fate::OwnNotification => author::notification(lanes.client.author(input), self.pid, &seen[HEAD + 4..]),
                 Fate::RelayLast | Fate::SwallowLast => {
+                    let place = self.expects.head_at();
                     let paid = self.expects.pop(input, &mut lanes.client);
-                    self.paid(paid, core, lanes);
+                    self.paid(paid, place, core, lanes);
                 }
                 Fate::RelayAndSkip | Fate::SwallowAndSkip => {
-                    self.skip(backend);
+                    self.skip(backend, core);
                     self.sync_held_query(lanes);
                 }
                 Fate::Denied => {
                     if let Some(Expect::Injected(Injected::Denial(fault))) = self.expects.head() {
                         author::error(lanes.client.author(input), author::Severity::Error, fault);
                     }
-                    self.skip(backend);
+                    self.skip(backend, core);
                     self.sync_held_query(lanes);
                 }
                 Fate::Unbound => return Ok((at, Progress::Unbound(unbound(seen)))),
                 Fate::Ask(request) => return Ok((at, Progress::Ask(request))),
                 Fate::Proceed => {
-                    let _ = self.proceed(input, core, lanes);
+                    let _ = self.proceed(input, backend, core, lanes);
                 }
                 Fate::Refit => {
+                    let place = self.expects.head_at();
                     let paid = self.expects.pop(input, &mut lanes.client);
-                    self.paid(paid, core, lanes);
+                    self.paid(paid, place, core, lanes);
                     self.refit(backend, core, lanes);
                     self.expects.push(Expect::Ready, &mut lanes.client);
                 }
                 Fate::Withhold => {
+                    let place = self.expects.head_at();
                     let paid = self.expects.pop(input, &mut lanes.client);
-                    self.paid(paid, core, lanes);
+                    self.paid(paid, place, core, lanes);
                     return Ok((at, self.withhold(input, backend, lanes)));
                 }
             }
             if matches!(self.expects.head(), Some(Expect::Ready)) {
                 self.expects.pop(input, &mut lanes.client);
-                if self.must_be_recorded(core) {
+                if self.owes_records {
                     return Ok((at, self.withhold(input, backend, lanes)));
                 }
                 self.tell_parameters(input, backend, lanes);
@@ -138,13 +155,16 @@ impl Session {
         }
         self.end_failed_copy(lanes);
         self.settle(lanes);
-        Ok((at, Progress::Going))
+        let owes_too_many = self.owes_records && self.happened.len() > OWED_RECORDS_MAX;
+        Ok((at, if owes_too_many { Progress::Withheld } else { Progress::Going }))
     }
 
-    /// What was owed first has come.
-    fn paid(&mut self, paid: Option<Expect>, core: &Core<'_>, lanes: &mut Lanes) {
+    /// What was owed first, at this place in the queue, has come.
+    fn paid(&mut self, paid: Option<Expect>, place: u64, core: &Core<'_>, lanes: &mut Lanes) {
         match paid {
             Some(Expect::Execute(_)) => self.sync_held_query(lanes),
+            Some(Expect::Bind(Some(serial))) => self.portals.confirmed(serial),
+            Some(Expect::ClosePortal(name)) => self.portals.closed(&name, place),
             Some(Expect::Parse(Parsed::Named { name, sent, .. })) => {
                 self.statements.answered(&name, sent, core.bodies.moment());
             }
@@ -161,6 +181,7 @@ impl Session {
     fn withhold(&mut self, input: &[u8], backend: &BackendState, lanes: &mut Lanes) -> Progress {
         self.tell_parameters(input, backend, lanes);
         self.withheld = Some(self.status);
+        self.end_failed_copy(lanes);
         self.settle(lanes);
         Progress::Withheld
     }
@@ -180,10 +201,6 @@ impl Session {
         self.told = reported.clone();
     }
 
-    fn must_be_recorded(&self, core: &Core<'_>) -> bool {
-        core.audit.strict && self.happened.iter().any(Happened::is_done_write)
-    }
-
     /// A Sync that the client sent while its copy failed is answered, as one behind the failure.
     fn end_failed_copy(&mut self, lanes: &mut Lanes) {
         if !std::mem::take(&mut self.copy_failed) {
@@ -198,13 +215,15 @@ impl Session {
         }
     }
 
-    /// Whether a message must be there as a whole before it is acted upon.
-    fn is_opened(&self, frame: Frame) -> bool {
+    /// Whether of a message that isn't there as a whole there is enough to act upon.
+    fn is_enough(&self, frame: Frame, seen: &[u8]) -> bool {
         let swallowing = matches!(self.expects.head(), Some(Expect::Injected(_)));
         match frame.tag {
-            b'N' => frame.total <= NOTICE_OPENED_BYTES_MAX,
-            b'Z' | b'E' | b'C' | b's' | b'S' | b'A' => frame.total <= OPENED_MESSAGE_BYTES_MAX,
-            _ => swallowing && frame.total <= OPENED_MESSAGE_BYTES_MAX,
+            b'N' => seen.len() >= NOTICE_OPENED_BYTES_MAX || !may_be_report(seen),
+            b'S' | b'A' => frame.total > OPENED_MESSAGE_BYTES_MAX,
+            b'Z' | b'C' | b's' => false,
+            b'E' => seen.len() >= OPENED_MESSAGE_BYTES_MAX,
+            _ => !swallowing || frame.total > OPENED_MESSAGE_BYTES_MAX,
         }
     }
 
@@ -252,7 +271,7 @@ impl Session {
                     CopyInput::Ended => false,
                     CopyInput::Refused(expect) => {
                         undo(&expect, backend);
-                        self.statements.undo(expect);
+                        self.skipped(expect, core);
                         false
                     }
                 };
@@ -273,8 +292,8 @@ impl Session {
                     None => Fate::RelayLast,
                 })
             }
-            (b'1', Expect::Parse(_)) | (b'2', Expect::Bind) => Ok(Fate::RelayLast),
-            (b'3', Expect::Close | Expect::CloseUnnamed(_)) => Ok(Fate::RelayLast),
+            (b'1', Expect::Parse(_)) | (b'2', Expect::Bind(_)) => Ok(Fate::RelayLast),
+            (b'3', Expect::Close | Expect::CloseUnnamed(_) | Expect::ClosePortal(_)) => Ok(Fate::RelayLast),
             (b't', Expect::Describe) => Ok(Fate::Relay),
             (b'T' | b'n', Expect::Describe) => Ok(Fate::RelayLast),
             (
@@ -300,7 +319,8 @@ impl Session {
 
     /// A statement is complete. On the way that most take nothing is to be noted.
     fn note(&mut self, seen: &[u8], backend: &mut BackendState, core: &Core<'_>) -> Option<Request> {
-        if self.transaction.is_empty() && self.metered.is_empty() && !self.expects.is_watched() {
+        let is_noted = self.expects.is_watched() || !self.portals.is_empty();
+        if self.transaction.is_untouched() && self.metered.is_empty() && !is_noted {
             return None;
         }
         if self.may_lose_names() {
@@ -331,7 +351,7 @@ impl Session {
                 self.at_ready(core);
                 Ok(if self.must_refit() {
                     Fate::Refit
-                } else if self.must_be_recorded(core) {
+                } else if self.owes_records {
                     Fate::Withhold
                 } else {
                     Fate::RelayLast
@@ -369,6 +389,7 @@ impl Session {
             Some(Expect::Injected(Injected::Denial(fault))) if is_denial(seen, fault) => {
                 self.note_error();
                 self.transaction.failed = true;
+                self.metered.clear();
                 Fate::Denied
             }
             Some(Expect::Query(..) | Expect::Call) => {
@@ -417,16 +438,16 @@ impl Session {
     }
 
     /// The server skips to the next Sync: what was promised for the messages between is undone.
-    fn skip(&mut self, backend: &mut BackendState) {
+    fn skip(&mut self, backend: &mut BackendState, core: &Core<'_>) {
         // Of an unnamed statement whose own Parse failed nothing is left; one whose Parse was skipped leaves the one before.
         if let Some(Expect::Parse(Parsed::Unnamed(serial))) = self.expects.head() {
             self.statements.unnamed_failed(*serial);
         }
-        let statements = &mut self.statements;
-        let synced = self.expects.skip_to_sync(|skipped| {
-            undo(&skipped, backend);
-            statements.undo(skipped);
-        });
+        let (skipped, synced) = self.expects.skip_to_sync();
+        for each in skipped {
+            undo(&each, backend);
+            self.skipped(each, core);
+        }
         self.skipping = !synced;
         // Whatever the client sent behind the error, a Query too, is skipped: the cycle is open until its Sync.
         self.in_cycle |= !synced;

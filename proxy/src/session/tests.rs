@@ -13,10 +13,13 @@ use crate::tenant::{ContextNames, Guard, SigningKey};
 use crate::wire::frame::{Frame, HEAD};
 use crate::wire::inject;
 
+mod books;
 mod context;
 mod copying;
 mod effects;
 mod errors;
+mod portals;
+mod records;
 mod statements;
 
 /// A session between a client and one server connection at a time, and everything they were sent, as words.
@@ -184,10 +187,14 @@ fn message(out: &mut BytesMut, tag: u8, body: &str) {
         // Portal, statement, no formats, no values, no result formats.
         b'B' => format!("{first}\0{second}\0\0\0\0\0\0\0").into_bytes(),
         b'D' if body.len() != 1 && body.contains(':') => format!("{}\0", body.replacen(':', "", 1)).into_bytes(),
-        b'C' if body.starts_with("S:") => format!("{}\0", body.replacen(':', "", 1)).into_bytes(),
+        b'C' if body.starts_with("S:") || body.starts_with("P:") => {
+            format!("{}\0", body.replacen(':', "", 1)).into_bytes()
+        }
         b'E' if body.contains("SQLSTATE") => format!("SERROR\0VERROR\0C{}\0Mx\0\0", &body[8..]).into_bytes(),
+        b'E' if body == "DENIED" => b"SERROR\0VERROR\0C53400\0Mpgcordon: denied\0\0".to_vec(),
         b'E' if body == "FATAL" => b"SFATAL\0VFATAL\0C57P01\0Mx\0\0".to_vec(),
         b'E' => format!("{body}\0\0\0\0\0").into_bytes(),
+        b'N' if first == "report" => notice(b"INFO", &report_detail(second), ""),
         b'V' if body.is_empty() => (-1_i32).to_be_bytes().to_vec(),
         b'V' => [&i32::try_from(body.len()).expect("short").to_be_bytes()[..], body.as_bytes()].concat(),
         b'S' if !body.is_empty() => format!("{first}\0{second}\0").into_bytes(),
@@ -196,6 +203,21 @@ fn message(out: &mut BytesMut, tag: u8, body: &str) {
     bytes::BufMut::put_u8(out, tag);
     bytes::BufMut::put_u32(out, u32::try_from(bytes.len() + 4).expect("short"));
     bytes::BufMut::put_slice(out, &bytes);
+}
+
+/// A meter's report with a CONTEXT, or another notice that looks like one.
+fn notice(severity: &[u8], detail: &str, context: &str) -> Vec<u8> {
+    let severity = String::from_utf8_lossy(severity);
+    format!("S{severity}\0V{severity}\0CCM100\0Mpgcordon meter\0D{detail}\0W{context}\0\0").into_bytes()
+}
+
+/// What the server connection of a stage reports: the tag of its process id, and the changes.
+fn report_detail(changes: &str) -> String {
+    use hmac::{Hmac, Mac};
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&[1; 32]).expect("any length will do");
+    mac.update(b"meter|7");
+    let tag: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{tag} {changes}")
 }
 
 /// What was sent, as words: `F(…)` shows its arguments, names show where they matter.

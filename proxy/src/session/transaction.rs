@@ -23,6 +23,10 @@ pub(super) struct Wrote {
     pub(super) count: u64,
     pub(super) took_us: u64,
     pub(super) outcome: Outcome,
+    /// The portal that wrote it and isn't at its end, so that its rows aren't known yet.
+    pub(super) portal: Option<u64>,
+    /// Its place among the transaction's writes.
+    pub(super) at: u64,
 }
 
 /// One transaction.
@@ -37,24 +41,30 @@ pub(super) struct Transaction {
     pub(super) failed: bool,
     /// Something ran that may have committed on the way.
     pub(super) hides: bool,
+    /// A text that isn't understood set or released savepoints: which one a name means isn't known any more.
+    pub(super) lost_savepoints: bool,
+    /// Writes that were rolled back to a savepoint.
+    undone: Vec<Wrote>,
+    /// How many writes there were, of any outcome.
+    written: u64,
 }
 
 impl Transaction {
     /// Whether nothing is to be told or settled.
     pub(super) const fn is_empty(&self) -> bool {
-        self.ledger.is_none() && self.writes.is_empty()
+        self.ledger.is_none() && self.writes.is_empty() && self.undone.is_empty()
     }
 
     /// Whether there was nothing at all, not even a failure.
     pub(super) const fn is_untouched(&self) -> bool {
-        self.is_empty() && !self.failed && self.savepoints.is_empty()
+        self.is_empty() && !self.failed && !self.hides && !self.lost_savepoints && self.savepoints.is_empty()
     }
 
-    /// Its part in the books, which begins now if it hasn't. `moment` is the books'.
-    pub(super) fn ledger(&mut self, moment: impl FnOnce() -> Moment) -> &mut Ledger {
+    /// Its part in the books, which begins now if it hasn't. `since` is the books' moment when what begins it was sent.
+    pub(super) fn ledger(&mut self, since: Moment) -> &mut Ledger {
         let savepoints = &self.savepoints;
         self.ledger.get_or_insert_with(|| {
-            let mut ledger = Ledger::new(moment());
+            let mut ledger = Ledger::new(since);
             savepoints.iter().for_each(|(name, _)| ledger.savepoint(name));
             ledger
         })
@@ -66,23 +76,18 @@ impl Transaction {
     }
 
     /// A write succeeded. Alike ones are one.
-    pub(super) fn wrote(&mut self, wrote: Wrote) {
+    pub(super) fn wrote(&mut self, mut wrote: Wrote) {
         let since = self.savepoints.last().map_or(0, |(_, at)| *at);
-        let is_full = self.writes.len() >= WRITES_MAX;
-        let alike = self.writes.iter_mut().skip(since).find(|each| {
-            each.outcome == Outcome::Ok
-                && (is_full
-                    || (each.kind == wrote.kind
-                        && each.relation == wrote.relation
-                        && each.resource == wrote.resource
-                        && each.statement == wrote.statement))
-        });
-        let Some(each) = alike else { return self.writes.push(wrote) };
-        each.rows = each.rows.zip(wrote.rows).map(|(a, b)| a.saturating_add(b));
-        each.count += wrote.count;
-        each.took_us = each.took_us.saturating_add(wrote.took_us);
-        if is_full && (each.kind != wrote.kind || each.relation != wrote.relation) {
-            (each.kind, each.relation, each.resource, each.statement) = (EventType::BulkOperation, None, None, None);
+        wrote.at = self.written;
+        self.written += 1;
+        merge(&mut self.writes, since, wrote);
+    }
+
+    /// A portal that was executed in part, whose write was told without its rows, came to its end.
+    pub(super) fn finished(&mut self, portal: u64, rows: Option<u64>) {
+        let mut writes = self.writes.iter_mut().chain(&mut self.undone);
+        if let Some(each) = writes.find(|each| each.portal == Some(portal)) {
+            (each.rows, each.portal) = (rows, None);
         }
     }
 
@@ -109,24 +114,52 @@ impl Transaction {
         if let Some(at) = self.place(name) {
             self.savepoints.truncate(at + 1);
             let since = self.savepoints[at].1.min(self.writes.len());
-            self.writes[since..].iter_mut().for_each(|each| each.outcome = Outcome::RolledBack);
+            for mut each in self.writes.drain(since..) {
+                each.outcome = Outcome::RolledBack;
+                merge(&mut self.undone, 0, each);
+            }
         }
         self.ledger.as_mut().map(|ledger| ledger.rollback_to(name)).unwrap_or_default()
     }
 
     /// The transaction is over, and so is this. Returns its part in the books, and its writes with how they ended.
     pub(super) fn end(&mut self, outcome: Outcome) -> (Option<Ledger>, Vec<Wrote>) {
-        let Self { ledger, mut writes, .. } = std::mem::take(self);
-        for each in &mut writes {
-            if each.outcome == Outcome::Ok {
-                each.outcome = outcome;
-            }
+        let Self { ledger, mut writes, undone, lost_savepoints, .. } = std::mem::take(self);
+        // What goes on in the same block may go back to a savepoint from before.
+        self.lost_savepoints = lost_savepoints && outcome == Outcome::Unknown;
+        writes.iter_mut().for_each(|each| each.outcome = outcome);
+        if !undone.is_empty() {
+            writes.extend(undone);
+            writes.sort_by_key(|each| each.at);
         }
         (ledger, writes)
     }
 
     fn place(&self, name: &str) -> Option<usize> {
         self.savepoints.iter().rposition(|(each, _)| **each == *name)
+    }
+}
+
+/// Puts a write among those from `since` on: to an alike one, or, when there are too many, to any.
+fn merge(writes: &mut Vec<Wrote>, since: usize, wrote: Wrote) {
+    let is_full = writes.len() >= WRITES_MAX;
+    let alike = |each: &Wrote| {
+        each.kind == wrote.kind
+            && each.relation == wrote.relation
+            && each.resource == wrote.resource
+            && each.statement == wrote.statement
+            && each.portal.is_none()
+            && wrote.portal.is_none()
+    };
+    let found = writes.iter().skip(since).position(alike).or((is_full && writes.len() > since).then_some(0));
+    let Some(each) = found.and_then(|at| writes.get_mut(since + at)) else { return writes.push(wrote) };
+    let is_alike = alike(each);
+    each.rows = each.rows.zip(wrote.rows).map(|(a, b)| a.saturating_add(b));
+    each.count += wrote.count;
+    each.took_us = each.took_us.saturating_add(wrote.took_us);
+    if !is_alike {
+        (each.kind, each.relation, each.resource, each.statement) = (EventType::BulkOperation, None, None, None);
+        each.portal = None;
     }
 }
 
@@ -154,6 +187,8 @@ mod tests {
             count: 1,
             took_us: 1,
             outcome: Outcome::Ok,
+            portal: None,
+            at: 0,
         }
     }
 

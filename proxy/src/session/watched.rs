@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::quota::ResourceId;
+use crate::quota::{Moment, ResourceId};
 use crate::sql::{Facts, Statement};
 
 /// One string or portal that was sent.
@@ -18,15 +18,23 @@ pub(super) struct Watched {
     answered: usize,
     /// When it was sent, in microseconds since the epoch.
     pub(super) sent_us: i64,
-    /// Rows that were reserved before it was sent.
-    pub(super) reserved: SmallVec<[(ResourceId, u64); 1]>,
+    /// The books' moment when it was sent.
+    pub(super) since: Moment,
+    /// Rows that were reserved before it was sent and aren't a transaction's yet. Which one they will be of, and behind which
+    /// savepoint, is known when Postgres tells that they are there: until then they are the string's own.
+    claims: SmallVec<[(ResourceId, u64); 1]>,
     /// The client waits for it, and what it adds is reserved before its success is told.
     pub(super) is_held: bool,
+    /// The portal that is executed, by its serial number.
+    pub(super) portal: Option<u64>,
+    /// The portal was executed before: what it writes was written then.
+    pub(super) again: bool,
 }
 
 impl Watched {
-    pub(super) fn new(facts: Arc<Facts>, text: Option<Arc<str>>, sent_us: i64) -> Self {
-        Self { facts, text, answered: 0, sent_us, reserved: SmallVec::new(), is_held: false }
+    pub(super) fn new(facts: Arc<Facts>, text: Option<Arc<str>>, sent_us: i64, since: Moment) -> Self {
+        let claims = SmallVec::new();
+        Self { facts, text, answered: 0, sent_us, since, claims, is_held: false, portal: None, again: false }
     }
 
     /// The statement whose answer comes next. A text that wasn't understood has one that stands for all of them.
@@ -39,47 +47,49 @@ impl Watched {
     pub(super) const fn next(&mut self) {
         self.answered += 1;
     }
-}
 
-/// The portals of one client that are bound to such statements. The others aren't kept.
-#[derive(Debug, Default)]
-pub(super) struct Portals {
-    bound: SmallVec<[(Box<[u8]>, Portal); 1]>,
-}
+    /// Rows were reserved for it.
+    pub(super) fn claim(&mut self, resource: ResourceId, rows: u64) {
+        self.claims.push((resource, rows));
+    }
 
-/// What a portal was bound to.
-#[derive(Clone, Debug)]
-pub(super) struct Portal {
-    pub(super) facts: Arc<Facts>,
-    pub(super) text: Option<Arc<str>>,
-}
+    /// What is left of the rows that were reserved for it.
+    pub(super) fn claimed(&self, resource: ResourceId) -> u64 {
+        self.claims.iter().filter(|(claimed, _)| *claimed == resource).map(|(_, rows)| rows).sum()
+    }
 
-impl Portals {
-    /// A portal was bound, to nothing that matters when there is no `portal`.
-    pub(super) fn bind(&mut self, name: &[u8], portal: Option<Portal>) {
-        let at = self.bound.iter().position(|(each, _)| **each == *name);
-        match (at, portal) {
-            (Some(at), Some(portal)) => self.bound[at].1 = portal,
-            (Some(at), None) => drop(self.bound.swap_remove(at)),
-            (None, Some(portal)) => self.bound.push((name.into(), portal)),
-            (None, None) => {}
+    /// Takes up to so many of them. Returns how many.
+    pub(super) fn take_claim(&mut self, resource: ResourceId, rows: u64) -> u64 {
+        let mut taken = 0;
+        for (_, left) in self.claims.iter_mut().filter(|(claimed, _)| *claimed == resource) {
+            let more = (rows - taken).min(*left);
+            *left -= more;
+            taken += more;
         }
+        taken
     }
 
-    /// What is bound to a portal, if it matters.
-    pub(super) fn get(&self, name: &[u8]) -> Option<&Portal> {
-        self.bound.iter().find(|(each, _)| **each == *name).map(|(_, portal)| portal)
+    /// Takes all that is left.
+    pub(super) fn take_claims(&mut self) -> SmallVec<[(ResourceId, u64); 1]> {
+        std::mem::take(&mut self.claims)
     }
 
-    /// ReadyForQuery came with this status: outside a transaction no portal is left.
-    pub(super) fn clear_at(&mut self, status: u8) {
-        if status == b'I' && !self.bound.is_empty() {
-            self.clear();
-        }
-    }
-
-    /// The transaction is over, and with it every portal.
-    pub(super) fn clear(&mut self) {
-        self.bound.clear();
+    /// Whether it can't end a transaction, whatever else it does.
+    pub(super) fn stays_open(&self) -> bool {
+        use crate::sql::StatementKind as Kind;
+        let stays = |one: &Statement| {
+            let may_end = matches!(
+                one.kind,
+                Kind::Commit { .. }
+                    | Kind::Rollback { .. }
+                    | Kind::PrepareTransaction
+                    | Kind::Call
+                    | Kind::Do
+                    | Kind::Other
+                    | Kind::Unknown
+            );
+            !may_end
+        };
+        self.facts.statements.iter().all(stays)
     }
 }

@@ -54,17 +54,6 @@ fn what_is_left_of_the_deleted_is_credited_at_the_commit_and_lost_in_a_rollback(
 }
 
 #[test]
-fn fewer_rows_than_were_thought_give_back_what_was_reserved_first() {
-    let mut done = ledger();
-    done.deletes(SEGMENTS, 4);
-    assert_eq!(insert(&mut done, SEGMENTS, 10), 6);
-    assert_eq!(done.surplus(SEGMENTS, 7), 6);
-    assert_eq!((done.own(SEGMENTS), done.needed(SEGMENTS, 2)), (0, 1));
-    assert_eq!(done.surplus(SEGMENTS, 99), 0);
-    assert_eq!(done.commit(), [(SEGMENTS, settlement(0, 4))]);
-}
-
-#[test]
 fn rolling_back_to_a_savepoint_releases_what_came_after_and_keeps_the_savepoint() {
     let mut done = ledger();
     insert(&mut done, SEGMENTS, 1);
@@ -119,7 +108,6 @@ fn a_released_savepoint_leaves_what_was_done_to_the_one_before() {
 #[derive(Clone, Debug)]
 enum Act {
     Insert(ResourceId, u64),
-    Fewer(ResourceId, u64),
     Delete(ResourceId, u64),
     Savepoint(char),
     Release(char),
@@ -131,7 +119,6 @@ fn act() -> impl Strategy<Value = Act> {
     let name = || prop_oneof![Just('a'), Just('b'), Just('c')];
     prop_oneof![
         (resource(), 0..5_u64).prop_map(|(resource, rows)| Act::Insert(resource, rows)),
-        (resource(), 0..5_u64).prop_map(|(resource, rows)| Act::Fewer(resource, rows)),
         (resource(), 0..5_u64).prop_map(|(resource, rows)| Act::Delete(resource, rows)),
         name().prop_map(Act::Savepoint),
         name().prop_map(Act::Release),
@@ -159,13 +146,6 @@ proptest! {
                 Act::Insert(resource, rows) => {
                     books[at(resource)] += insert(&mut done, resource, rows);
                     copies.now[at(resource)].0 += rows;
-                }
-                Act::Fewer(resource, rows) => {
-                    // Only of what was inserted since the last savepoint, as a statement's own figure is.
-                    let base = copies.savepoints.last().map_or(0, |(_, copy)| copy[at(resource)].0);
-                    let rows = rows.min(copies.now[at(resource)].0 - base);
-                    books[at(resource)] -= done.surplus(resource, rows);
-                    copies.now[at(resource)].0 -= rows;
                 }
                 Act::Delete(resource, rows) => {
                     done.deletes(resource, rows);

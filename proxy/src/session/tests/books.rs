@@ -255,9 +255,9 @@ fn a_delete_behind_another_transaction_is_as_old_as_its_message() {
     let delete = "delete from segment where a = 1";
     stage.client(&format!("P(,{delete}) B(,) E() S P(,{delete}) B(,) E() S"));
     let sent = stage.accounts.moment();
+    stage.accounts.pass_moment();
     stage.server("1 2 N(report,7:-1) C(DELETE 1) Z(I) 1 2");
-    let since = stage.session.expects.watched_mut().map(|watched| watched.since);
-    assert_eq!(since, Some(sent));
+    stage.accounts.pass_moment();
     stage.server("N(report,7:-1) C(DELETE 1)");
     let ledger = stage.session.transaction.begun().cloned().expect("it has begun");
     assert_eq!(ledger.commit()[0].1.since, sent);

@@ -22,16 +22,16 @@ sections+=(e2e hostile)
 install_clients() {
     local python=$tools/venv/bin/python
     mkdir -p "$tools"
-    if ! "$python" -c 'import psycopg, asyncpg' 2>/dev/null; then
-        say "installing the Python drivers into $tools/venv"
+    if ! "$python" -c 'import psycopg, asyncpg, django' 2>/dev/null; then
+        say "installing the Python drivers and Django into $tools/venv"
         if [ ! -x "$python" ]; then python3 -m venv "$tools/venv"; fi
-        "$python" -m pip install --quiet --disable-pip-version-check 'psycopg[binary]' asyncpg \
-            || die "pip could not install psycopg and asyncpg: is the network reachable?"
+        "$python" -m pip install --quiet --disable-pip-version-check 'psycopg[binary]' asyncpg django \
+            || die "pip could not install psycopg, asyncpg and Django: is the network reachable?"
     fi
-    if [ ! -d "$tools/node_modules/pg" ]; then
-        say "installing the Node driver into $tools"
-        npm install --silent --no-audit --no-fund --no-save --prefix "$tools" pg \
-            || die "npm could not install pg: is the network reachable?"
+    if [ ! -d "$tools/node_modules/drizzle-orm" ]; then
+        say "installing the Node driver and ORM into $tools"
+        npm install --silent --no-audit --no-fund --no-save --prefix "$tools" pg drizzle-orm \
+            || die "npm could not install pg and drizzle-orm: is the network reachable?"
     fi
     export CORDON_TEST_PYTHON=$python NODE_PATH=$tools/node_modules
 }

@@ -1,8 +1,10 @@
 //! End-to-end tests, a file per concern.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod applications;
 mod audit;
 mod bad_input;
+mod books;
 mod cancelling;
 mod connecting;
 mod crowded;
@@ -18,6 +20,7 @@ mod operating;
 mod pooling;
 mod prepared;
 mod quotas;
+mod racing;
 mod reports;
 mod tls;
 mod tools;

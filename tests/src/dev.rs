@@ -1,7 +1,8 @@
 //! A running `pgcordon dev`, shared by the tests of one binary that want the same one at the same time.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -71,6 +72,21 @@ impl Dev {
     /// The real Postgres, as its superuser.
     pub fn admin(&self) -> Wire {
         Wire::open(self.text("/upstream/admin_dsn"))
+    }
+
+    /// What the proxy answers to a GET of this path, which must be JSON.
+    pub fn http(&self, path: &str) -> Value {
+        let (url, token) = (self.text("/http/url"), self.text("/http/token"));
+        let address = url.trim_start_matches("http://").trim_end_matches('/');
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let body = answer.split_once("\r\n\r\n").expect("a body").1;
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {answer}"))
     }
 
     /// Where clients connect.

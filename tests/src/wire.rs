@@ -160,6 +160,14 @@ impl Wire {
         Some(Message { tag: head[0], body })
     }
 
+    /// Waits until anything has come, but not for long.
+    pub fn read_some(&mut self) {
+        let patience = self.stream.read_timeout().unwrap();
+        self.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let _ = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(patience).unwrap();
+    }
+
     /// Reads one byte, as after an SSLRequest.
     pub fn byte(&mut self) -> Option<u8> {
         let mut byte = [0];

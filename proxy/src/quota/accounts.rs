@@ -192,6 +192,12 @@ impl Accounts {
         Moment(self.moment.load(Ordering::SeqCst))
     }
 
+    /// As if a count of some other account had arrived.
+    #[cfg(test)]
+    pub(crate) fn pass_moment(&self) {
+        self.moment.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Other definitions hold from now on. What is known of workspaces that aren't there any more is forgotten.
     pub fn define(&self, definitions: Arc<Definitions>, is_known: impl Fn(WorkspaceId) -> bool) {
         let changed = **self.definitions.load() != *definitions;

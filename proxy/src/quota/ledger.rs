@@ -65,6 +65,13 @@ impl Ledger {
         self.add(resource, Sum { reserved: 0, deleted: rows, reused: 0 });
     }
 
+    /// What was deleted may have been undone unseen: no more room is made of it than was used already.
+    pub fn forget_room(&mut self) {
+        let sums = self.parts.iter_mut().map(|part| &mut part.sum).chain(self.totals.iter_mut().map(|(_, sum)| sum));
+        // An insert that used it came later, and was undone with it.
+        sums.for_each(|sum| sum.deleted = sum.reused);
+    }
+
     /// A savepoint was set.
     pub fn savepoint(&mut self, name: &str) {
         self.savepoints.push(name.into());

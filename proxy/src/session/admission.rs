@@ -44,6 +44,8 @@ pub(super) struct Asking<'a> {
     pub(super) text: Option<&'a [u8]>,
     /// The portal, by its serial number, and how far it was executed.
     pub(super) portal: Option<(u64, Ran)>,
+    /// The most rows that the portal is to give out; none is no bound.
+    pub(super) rows_max: u32,
 }
 
 /// What becomes of a statement.
@@ -97,7 +99,7 @@ impl Session {
 
     /// Asks what is to be asked before a string or portal is executed.
     pub(super) fn admit(&mut self, asking: Asking<'_>, core: &Core<'_>) -> Admitted {
-        let Asking { facts, text, portal } = asking;
+        let Asking { facts, text, portal, rows_max } = asking;
         let Some(facts) = facts else { return Admitted::Send(None) };
         if let Some(fault) = self.asked.refused.take() {
             self.give_up_claims(core);
@@ -121,6 +123,7 @@ impl Session {
         let mut watched = Watched::new(facts.clone(), kept_text(facts, text, core), core.now_us, since);
         watched.is_held = is_held;
         watched.portal = portal.map(|(serial, _)| serial);
+        watched.rows_max = rows_max;
         watched.again = again;
         for (resource, rows) in std::mem::take(&mut self.asked.claims) {
             watched.claim(resource, rows);
@@ -155,7 +158,6 @@ impl Session {
                         | StatementKind::Delete
                         | StatementKind::Merge
                         | StatementKind::Select
-                        | StatementKind::CopyIn
                 )
             });
         let is_upsert = facts.statements.iter().any(|each| each.writes.iter().any(|write| write.upsert));

@@ -170,11 +170,6 @@ impl Session {
                 self.copy_synced = 0;
                 self.copying_in = message.frame.tag == b'd';
                 self.pass(message, lanes);
-                if !self.copying_in && self.expects.watched_mut().is_some_and(|watched| watched.is_held) {
-                    // What the copy adds is reserved before its end is told, and nothing of the client's follows before.
-                    inject::bare(lanes.server.author(message.input), b'H');
-                    self.awaiting = true;
-                }
             }
             tag => return Err(invalid_type(tag)),
         }
@@ -209,7 +204,7 @@ impl Session {
             self.deny(message, fault, backend, lanes);
             return Sent::Yes;
         }
-        let watched = match self.admit(Asking { facts: facts.as_ref(), text, portal: None }, core) {
+        let watched = match self.admit(Asking { facts: facts.as_ref(), text, portal: None, rows_max: 0 }, core) {
             Admitted::Ask(request) => return Sent::Ask(request),
             Admitted::Wait => return Sent::Wait,
             Admitted::Denied(fault) => {
@@ -274,7 +269,9 @@ impl Session {
         let (facts, text) =
             portal.as_ref().map_or((None, None), |(_, portal)| (Some(&portal.facts), portal.text.as_deref()));
         let ran = portal.as_ref().map(|(serial, portal)| (*serial, portal.ran));
-        let watched = match self.admit(Asking { facts, text: text.map(str::as_bytes), portal: ran }, core) {
+        let rows_max = open::rows_max(message.seen());
+        let asking = Asking { facts, text: text.map(str::as_bytes), portal: ran, rows_max };
+        let watched = match self.admit(asking, core) {
             Admitted::Ask(request) => return Sent::Ask(request),
             Admitted::Wait => return Sent::Wait,
             Admitted::Denied(fault) => {

@@ -272,6 +272,11 @@ impl Session {
         !self.expects.is_empty() || self.deciding.is_some()
     }
 
+    /// Whether the server takes copy data, and nothing else of the client's waits for it.
+    pub const fn is_copying_in(&self) -> bool {
+        self.copying_in
+    }
+
     /// What the audit trail is to be told at once, since this was last asked.
     pub fn take_happened(&mut self) -> Vec<Happened> {
         if !self.owes_records {

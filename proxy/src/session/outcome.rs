@@ -75,14 +75,18 @@ impl Session {
     /// A portal stopped at the client's row limit. What it writes it has written by then, for Postgres runs such a statement
     /// as a whole before it gives out the first row.
     fn note_suspended(&mut self, serial: u64, watched: &Watched, core: &Core<'_>) {
-        if self.portals.ran(serial) != Some(Ran::No) {
-            return;
-        }
-        let statement = watched.current().filter(|statement| !statement.writes.is_empty());
-        if let Some(statement) = statement {
-            self.note_writes(None, b"", watched, statement, core);
-        }
-        self.portals.note_ran(serial, Ran::Partly { told: statement.is_some() });
+        let (told, before) = match self.portals.ran(serial) {
+            Some(Ran::No) => {
+                let statement = watched.current().filter(|statement| !statement.writes.is_empty());
+                if let Some(statement) = statement {
+                    self.note_writes(None, b"", watched, statement, core);
+                }
+                (statement.is_some(), 0)
+            }
+            Some(Ran::Partly { told, rows }) => (told, rows),
+            Some(Ran::Whole) | None => return,
+        };
+        self.portals.note_ran(serial, Ran::Partly { told, rows: before.saturating_add(watched.rows_max.into()) });
     }
 
     /// Reserves what a held statement added, as far as that can be done at once.
@@ -237,8 +241,11 @@ impl Session {
             let ran = self.portals.ran(serial);
             self.portals.note_ran(serial, Ran::Whole);
             match ran {
-                Some(Ran::Partly { told: true }) => return self.transaction.finished(serial, rows_of(tag)),
-                // Postgres says the same once more.
+                // The tag tells of the rows that this Execute gave out.
+                Some(Ran::Partly { told: true, rows }) => {
+                    let all = rows_of(tag).map(|last| last.saturating_add(rows));
+                    return self.transaction.finished(serial, all);
+                }
                 Some(Ran::Whole) if statement.is_some_and(|statement| !statement.writes.is_empty()) => return,
                 _ => {}
             }
@@ -247,7 +254,7 @@ impl Session {
         match (word, statement.map(|statement| &statement.kind)) {
             (b"COMMIT", _) => self.end_transaction(Outcome::Ok, core),
             (b"ROLLBACK", Some(StatementKind::RollbackTo(_))) if self.transaction.lost_savepoints => {
-                self.end_transaction(Outcome::Unknown, core);
+                self.transaction.undone_unseen();
             }
             (b"ROLLBACK", Some(StatementKind::RollbackTo(name))) => {
                 let released = self.transaction.rollback_to(name);
@@ -257,7 +264,7 @@ impl Session {
             }
             (b"ROLLBACK", Some(_)) if statement.is_some_and(|statement| statement.hidden) => {
                 // To a savepoint or as a whole: the text doesn't tell.
-                self.end_transaction(Outcome::Unknown, core);
+                self.transaction.undone_unseen();
             }
             (b"ROLLBACK", _) => self.end_transaction(Outcome::RolledBack, core),
             (b"PREPARE", Some(StatementKind::PrepareTransaction)) => self.end_transaction(Outcome::Unknown, core),
@@ -420,7 +427,7 @@ impl Session {
         if outcome != Outcome::Unknown {
             self.portals.end(self.expects.head_at());
         }
-        let hides = self.transaction.hides;
+        let is_uncertain = self.transaction.is_uncertain();
         let (ledger, writes) = self.transaction.end(outcome);
         self.happened.extend(writes.into_iter().map(Happened::wrote));
         self.owes_records |= core.audit.strict && self.happened.iter().any(Happened::is_done_write);
@@ -431,7 +438,7 @@ impl Session {
                     if let Some(warning) = core.accounts.commit(workspace, resource, settlement) {
                         self.happened.push(Happened::warned(core.accounts.name(resource), warning));
                     }
-                    if hides {
+                    if is_uncertain {
                         // What was reported may have been rolled back on the way.
                         core.accounts.doubt(workspace, resource, Doubt::Fewer);
                     }

@@ -42,8 +42,8 @@ pub(super) struct Portal {
 pub(super) enum Ran {
     /// Not at all, as far as it is known.
     No,
-    /// In part: what it writes is written, and told or not.
-    Partly { told: bool },
+    /// In part: what it writes is written, and told or not; so many rows were given out.
+    Partly { told: bool, rows: u64 },
     /// To its end.
     Whole,
 }

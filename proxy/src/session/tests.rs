@@ -193,7 +193,7 @@ fn message(out: &mut BytesMut, tag: u8, body: &str) {
         b'E' if body.contains("SQLSTATE") => format!("SERROR\0VERROR\0C{}\0Mx\0\0", &body[8..]).into_bytes(),
         b'E' if body == "DENIED" => b"SERROR\0VERROR\0C53400\0Mpgcordon: denied\0\0".to_vec(),
         b'E' if body == "FATAL" => b"SFATAL\0VFATAL\0C57P01\0Mx\0\0".to_vec(),
-        b'E' => format!("{body}\0\0\0\0\0").into_bytes(),
+        b'E' => [first.as_bytes(), b"\0", &second.parse().unwrap_or(0_u32).to_be_bytes()].concat(),
         b'N' if first == "report" => notice(b"INFO", &report_detail(second), ""),
         b'V' if body.is_empty() => (-1_i32).to_be_bytes().to_vec(),
         b'V' => [&i32::try_from(body.len()).expect("short").to_be_bytes()[..], body.as_bytes()].concat(),

@@ -43,6 +43,8 @@ pub(super) struct Transaction {
     pub(super) hides: bool,
     /// A text that isn't understood set or released savepoints: which one a name means isn't known any more.
     pub(super) lost_savepoints: bool,
+    /// Something was undone, and it isn't known what.
+    doubtful: bool,
     /// Writes that were rolled back to a savepoint.
     undone: Vec<Wrote>,
     /// How many writes there were, of any outcome.
@@ -57,7 +59,7 @@ impl Transaction {
 
     /// Whether there was nothing at all, not even a failure.
     pub(super) const fn is_untouched(&self) -> bool {
-        self.is_empty() && !self.failed && !self.hides && !self.lost_savepoints && self.savepoints.is_empty()
+        self.is_empty() && !self.failed && !self.is_uncertain() && !self.lost_savepoints && self.savepoints.is_empty()
     }
 
     /// Its part in the books, which begins now if it hasn't. `since` is the books' moment when what begins it was sent.
@@ -122,12 +124,31 @@ impl Transaction {
         self.ledger.as_mut().map(|ledger| ledger.rollback_to(name)).unwrap_or_default()
     }
 
+    /// Something of what was done was undone, and it isn't known what: its rows count as if they were there, and nothing
+    /// that is gone is counted on.
+    pub(super) fn undone_unseen(&mut self) {
+        (self.failed, self.doubtful) = (false, true);
+        self.writes.iter_mut().for_each(|each| each.outcome = Outcome::Unknown);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.forget_room();
+        }
+    }
+
+    /// Whether something of what its part in the books says may not be so.
+    pub(super) const fn is_uncertain(&self) -> bool {
+        self.doubtful || self.hides
+    }
+
     /// The transaction is over, and so is this. Returns its part in the books, and its writes with how they ended.
     pub(super) fn end(&mut self, outcome: Outcome) -> (Option<Ledger>, Vec<Wrote>) {
-        let Self { ledger, mut writes, undone, lost_savepoints, .. } = std::mem::take(self);
-        // What goes on in the same block may go back to a savepoint from before.
-        self.lost_savepoints = lost_savepoints && outcome == Outcome::Unknown;
-        writes.iter_mut().for_each(|each| each.outcome = outcome);
+        if self.doubtful
+            && let Some(ledger) = &mut self.ledger
+        {
+            ledger.forget_room();
+        }
+        let Self { ledger, mut writes, undone, .. } = std::mem::take(self);
+        let is_known = |each: &Wrote| each.outcome == Outcome::Ok || outcome == Outcome::RolledBack;
+        writes.iter_mut().filter(|each| is_known(each)).for_each(|each| each.outcome = outcome);
         if !undone.is_empty() {
             writes.extend(undone);
             writes.sort_by_key(|each| each.at);

@@ -27,6 +27,8 @@ pub(super) struct Watched {
     pub(super) is_held: bool,
     /// The portal that is executed, by its serial number.
     pub(super) portal: Option<u64>,
+    /// The most rows it is to give out before it is suspended; none is no bound.
+    pub(super) rows_max: u32,
     /// The portal was executed before: what it writes was written then.
     pub(super) again: bool,
 }
@@ -34,7 +36,18 @@ pub(super) struct Watched {
 impl Watched {
     pub(super) fn new(facts: Arc<Facts>, text: Option<Arc<str>>, sent_us: i64, since: Moment) -> Self {
         let claims = SmallVec::new();
-        Self { facts, text, answered: 0, sent_us, since, claims, is_held: false, portal: None, again: false }
+        Self {
+            facts,
+            text,
+            answered: 0,
+            sent_us,
+            since,
+            claims,
+            is_held: false,
+            portal: None,
+            rows_max: 0,
+            again: false,
+        }
     }
 
     /// The statement whose answer comes next. A text that wasn't understood has one that stands for all of them.

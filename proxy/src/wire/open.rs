@@ -104,6 +104,12 @@ pub fn portal(message: &[u8]) -> Option<&[u8]> {
     cstr(message.get(HEAD..)?).ok().map(|(name, _)| name)
 }
 
+/// The most rows that a whole Execute asks for; none is no bound.
+pub fn rows_max(message: &[u8]) -> u32 {
+    let rest = message.get(HEAD..).and_then(|body| cstr(body).ok()).map(|(_, rest)| rest);
+    rest.and_then(|rest| rest.first_chunk::<4>()).map_or(0, |rows| u32::from_be_bytes(*rows))
+}
+
 /// The function a FunctionCall calls, as its OID.
 pub fn function_oid(message: &[u8]) -> Option<u32> {
     message.get(HEAD..)?.first_chunk::<4>().map(|oid| u32::from_be_bytes(*oid))

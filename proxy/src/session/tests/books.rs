@@ -216,6 +216,15 @@ fn a_savepoint_that_nobody_saw_makes_going_back_to_one_uncertain() {
     stage.client("Q(rollback to s)");
     stage.server("C(ROLLBACK) Z(T)");
     assert_eq!(stage.books(), (0, 1), "it may be the other one: the row may be there");
+    stage.client("Q(delete from segment where a = 1)");
+    stage.server("N(report,7:-1) C(DELETE 1) Z(T)");
+    stage.client("Q(rollback to s)");
+    stage.server("C(ROLLBACK) Z(T)");
+    stage.client("Q(commit)");
+    stage.server("C(COMMIT) Z(I)");
+    assert_eq!(stage.books(), (1, 0), "the row may be there, and what was deleted too");
+    let workspace = stage.session.workspace.expect("a workspace");
+    assert!(!stage.accounts.usage(workspace)[0].exact);
 }
 
 #[test]
@@ -246,55 +255,12 @@ fn a_delete_behind_another_transaction_is_as_old_as_its_message() {
     let delete = "delete from segment where a = 1";
     stage.client(&format!("P(,{delete}) B(,) E() S P(,{delete}) B(,) E() S"));
     let sent = stage.accounts.moment();
+    stage.accounts.pass_moment();
     stage.server("1 2 N(report,7:-1) C(DELETE 1) Z(I) 1 2");
-    let since = stage.session.expects.watched_mut().map(|watched| watched.since);
-    assert_eq!(since, Some(sent));
+    stage.accounts.pass_moment();
     stage.server("N(report,7:-1) C(DELETE 1)");
     let ledger = stage.session.transaction.begun().cloned().expect("it has begun");
     assert_eq!(ledger.commit()[0].1.since, sent);
-}
-
-#[test]
-fn a_copy_is_held_until_its_rows_are_reserved() {
-    let mut stage = Stage::metered(Some(10));
-    let (sent, _) = stage.held("Q(copy segment from stdin) d(x)");
-    assert_eq!(sent, "P(|copy segment from stdin) B D(P) E H");
-    assert_eq!(stage.server("1 2 n G"), "G");
-    let (sent, waits) = stage.held("d(x) S d(y) c Q(select 1)");
-    assert_eq!((sent.as_str(), waits.as_str()), ("d(x) d(y) c H", "Q(select 1)"));
-    for grant in [true, false] {
-        let bytes = script_bytes("N(report,7:+2) C(COPY 2)");
-        let (taken, progress) =
-            stage.lent(|session, backend, core, lanes| session.on_server(&bytes, backend, core, lanes)).expect("fine");
-        let Progress::Ask(request) = progress else { panic!("{progress:?}") };
-        assert_eq!((taken, request.rows, stage.sent_to_client(&bytes)), (bytes.len(), 2, String::new()));
-        stage.answer(request, grant);
-        stage.lent(|session, backend, core, lanes| assert!(session.proceed(&[], backend, core, lanes).is_none()));
-        if grant {
-            assert_eq!((stage.sent_to_client(&[]), stage.sent_to_server(&[])), ("C(COPY 2)".into(), "S".into()));
-            assert_eq!(stage.server("Z(I)"), "Z(I)");
-            assert_eq!(stage.books(), (2, 0));
-            stage.held("Q(copy segment from stdin) d(x)");
-            stage.server("1 2 n G");
-            stage.held("d(x) d(y) c Q(select 1)");
-        } else {
-            assert_eq!(stage.sent_to_server(&[]), "P(|select cordon.deny('53400')) B E H");
-            assert_eq!(stage.sent_to_client(&[]), "");
-            let denied = "1 2 E(DENIED)";
-            assert_eq!(stage.server(denied), "E(C53400)");
-            assert_eq!(stage.sent_to_server(&[]), "S");
-            assert_eq!(stage.server("Z(I)"), "Z(I)");
-            assert_eq!(stage.books(), (2, 0));
-        }
-    }
-    // One that fails ends as it does without us: its error at once, and Syncs among its data are answered behind it.
-    stage.held("Q(copy segment from stdin) d(x)");
-    stage.server("1 2 n G");
-    stage.client("d(bad) S");
-    assert_eq!(stage.server("E(SQLSTATE22P02)"), "E(C22P02)");
-    assert_eq!(stage.sent_to_server(&[]), "S S");
-    assert_eq!(stage.server("Z(I) Z(I)"), "Z(I) Z(I)");
-    assert!(stage.session.may_leave());
 }
 
 #[test]

@@ -92,10 +92,10 @@ fn a_statement_that_sql_prepared_may_do_everything() {
 #[test]
 fn a_portal_executed_in_parts_is_asked_for_once_and_told_once() {
     let mut stage = Stage::metered(None);
-    stage.client("P(a,insert into segment values (1),(2),(3)returning a) B(p,a) E(p) E(p) S");
+    stage.client("P(a,insert into segment values (1),(2),(3)returning a) B(p,a) E(p,1) E(p) S");
     stage.server("1 2 N(report,7:+3) D s");
     assert_eq!(stage.books(), (0, 6), "the second one isn't answered yet");
-    stage.server("D D C(INSERT 0 3) Z(I)");
+    stage.server("D D C(INSERT 0 2) Z(I)");
     assert_eq!(stage.books(), (3, 0));
     assert_eq!(stage.told(), ["RESOURCE_CREATED public.segment 3 ok"]);
 }
@@ -103,7 +103,7 @@ fn a_portal_executed_in_parts_is_asked_for_once_and_told_once() {
 #[test]
 fn a_portal_that_is_left_in_the_middle_has_written_all_the_same() {
     let mut stage = Stage::metered(None);
-    stage.client("P(a,insert into segment values (1),(2)returning a) B(p,a) E(p) C(P:p) S");
+    stage.client("P(a,insert into segment values (1),(2)returning a) B(p,a) E(p,1) C(P:p) S");
     stage.server("1 2 N(report,7:+2) D s 3 Z(I)");
     assert_eq!(stage.books(), (2, 0));
     assert_eq!(stage.told(), ["RESOURCE_CREATED public.segment ? ok"]);
@@ -113,9 +113,9 @@ fn a_portal_that_is_left_in_the_middle_has_written_all_the_same() {
 fn a_portal_that_was_executed_isnt_asked_for_again() {
     let mut stage = Stage::metered(None);
     stage.begin();
-    stage.client("P(a,insert into segment values (1),(2)returning a) B(p,a) E(p) S");
+    stage.client("P(a,insert into segment values (1),(2)returning a) B(p,a) E(p,1) S");
     stage.server("1 2 N(report,7:+2) D s Z(T)");
-    for (says, reserved) in [("D C(INSERT 0 2) Z(T)", 2), ("C(INSERT 0 2) Z(T)", 2)] {
+    for (says, reserved) in [("D C(INSERT 0 1) Z(T)", 2), ("C(INSERT 0 0) Z(T)", 2)] {
         stage.client("E(p) S");
         assert_eq!(stage.books(), (0, reserved));
         stage.server(says);

@@ -1,0 +1,8 @@
+"""A small Django project that knows nothing of pgcordon: only DATABASE_URL says where its database is."""
+import os
+import sys
+
+from django.core.management import execute_from_command_line
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+execute_from_command_line(sys.argv)

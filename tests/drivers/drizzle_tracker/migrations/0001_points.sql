@@ -1,0 +1,1 @@
+ALTER TABLE "task" ADD COLUMN "points" integer DEFAULT 1 NOT NULL;

@@ -160,6 +160,17 @@ impl Wire {
         Some(Message { tag: head[0], body })
     }
 
+    /// Whether the peer has hung up. It doesn't wait.
+    pub fn is_over(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        match peeked {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Reads one byte, as after an SSLRequest.
     pub fn byte(&mut self) -> Option<u8> {
         let mut byte = [0];

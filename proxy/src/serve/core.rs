@@ -110,8 +110,8 @@ impl CoreContext {
     pub(super) fn cancel_upstream(&self, pid: i32, secret: &[u8]) {
         let (upstream, secret) = (self.shared.upstream.clone(), secret.to_vec());
         self.pools.spawn(async move {
-            if let Err(fault) = upstream.cancel(pid, &secret).await {
-                tracing::debug!(%fault, "a cancel request didn't reach Postgres");
+            if let Err(failure) = upstream.cancel(pid, &secret).await {
+                tracing::debug!(fault = %failure.fault(), "a cancel request didn't reach Postgres");
             }
         });
     }

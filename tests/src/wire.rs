@@ -160,6 +160,11 @@ impl Wire {
         Some(Message { tag: head[0], body })
     }
 
+    /// The socket, on which nothing is read ahead.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
     /// Whether the peer has hung up. It doesn't wait.
     pub fn is_over(&self) -> bool {
         self.stream.set_nonblocking(true).unwrap();

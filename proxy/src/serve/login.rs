@@ -22,9 +22,10 @@ use crate::tls::{self, Accepted, Acceptor};
 use crate::wire::author;
 use crate::wire::startup::{FirstPacket, PROTOCOL_NEWEST, Startup, first_packet_bytes, open};
 
-use super::audit;
 use super::core::CoreContext;
+use super::outlet::Outlet;
 use super::socket::{ClientSocket, Secured};
+use super::{audit, farewell};
 
 /// A client that has proven who it is.
 pub(super) struct LoggedIn {
@@ -72,6 +73,12 @@ async fn first_packets(core: &Rc<CoreContext>, stream: TcpStream) -> Result<(Cli
             FirstPacket::Startup(startup) => return Ok((socket, startup)),
             FirstPacket::Cancel { pid, secret } => {
                 cancel(core, pid, &secret).await;
+                return Err(Refused::Silently);
+            }
+            FirstPacket::Ancient(fault) => {
+                let mut message = BytesMut::new();
+                author::ancient_error(&mut message, &fault);
+                farewell::send_message(&mut socket, &mut Outlet::default(), &message).await;
                 return Err(Refused::Silently);
             }
             FirstPacket::Ssl | FirstPacket::GssEncryption if encrypted || requests > 2 => {

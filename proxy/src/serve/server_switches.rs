@@ -21,19 +21,22 @@ pub(super) fn settings(options: &str) -> Result<Vec<(String, String)>, Fault> {
             Some(switches) => switches.chars(),
         };
         while let Some(switch) = switches.next() {
-            let mut argument = String::new();
+            let (mut argument, mut last) = (String::new(), word.clone());
             if WITH_ARGUMENT.contains(switch) {
-                let attached = std::mem::replace(&mut switches, "".chars()).as_str().to_owned();
-                argument = if attached.is_empty() { words.next().ok_or_else(|| invalid(&word))? } else { attached };
+                argument = std::mem::replace(&mut switches, "".chars()).as_str().to_owned();
+                if argument.is_empty() {
+                    argument = words.next().ok_or_else(|| invalid(&word))?;
+                    last.clone_from(&argument);
+                }
             }
-            settings.extend(setting(switch, &argument, &word)?);
+            settings.extend(setting(switch, &argument, &last)?);
         }
     }
     Ok(settings)
 }
 
-/// What one switch sets. Some are there for the postmaster only, and mean nothing here.
-fn setting(switch: char, argument: &str, word: &str) -> Result<Option<(String, String)>, Fault> {
+/// What one switch sets; `last` is the last word that belongs to it. Some are there for the postmaster only, and mean nothing here.
+fn setting(switch: char, argument: &str, last: &str) -> Result<Option<(String, String)>, Fault> {
     let (name, value) = match switch {
         'c' | '-' => {
             let dashes = if switch == 'c' { "-c " } else { "--" };
@@ -45,7 +48,7 @@ fn setting(switch: char, argument: &str, word: &str) -> Result<Option<(String, S
         'd' => ("log_min_messages", debug_level(argument)),
         'e' => ("datestyle", "euro"),
         'F' => ("fsync", "false"),
-        'f' => (plan(argument).ok_or_else(|| invalid(word))?, "false"),
+        'f' => (plan(argument).ok_or_else(|| invalid(last))?, "false"),
         'h' => ("listen_addresses", argument),
         'i' => ("listen_addresses", "*"),
         'k' => ("unix_socket_directories", argument),
@@ -56,10 +59,10 @@ fn setting(switch: char, argument: &str, word: &str) -> Result<Option<(String, S
         'p' => ("port", argument),
         'S' => ("work_mem", argument),
         's' => ("log_statement_stats", "true"),
-        't' => (statistics(argument).ok_or_else(|| invalid(word))?, "true"),
+        't' => (statistics(argument).ok_or_else(|| invalid(last))?, "true"),
         'W' => ("post_auth_delay", argument),
         'b' | 'C' | 'D' | 'E' | 'j' | 'n' | 'r' | 'T' | 'v' => return Ok(None),
-        _ => return Err(invalid(word)),
+        _ => return Err(invalid(last)),
     };
     Ok(Some((name.to_owned(), value.to_owned())))
 }
@@ -174,7 +177,7 @@ mod tests {
         for (text, words) in [
             ("-c", "invalid command-line argument for server process: -c"),
             ("-x", "invalid command-line argument for server process: -x"),
-            ("-f q", "invalid command-line argument for server process: -f"),
+            ("-f q", "invalid command-line argument for server process: q"),
             ("work_mem=1", "invalid command-line argument for server process: work_mem=1"),
             ("-", "invalid command-line argument for server process: -"),
             ("-- x", "invalid command-line argument for server process: x"),

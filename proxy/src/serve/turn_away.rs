@@ -95,7 +95,7 @@ async fn wants_a_session(socket: &mut ClientSocket) -> bool {
                 }
             }
             Ok(FirstPacket::Startup(_)) | Err(Some(_)) => return true,
-            Ok(FirstPacket::Cancel { .. }) | Err(None) => return false,
+            Ok(FirstPacket::Cancel { .. } | FirstPacket::Ancient(_)) | Err(None) => return false,
         }
     }
     false

@@ -26,6 +26,8 @@ pub enum FirstPacket {
         /// The secret of BackendKeyData, 4 to 256 bytes.
         secret: Vec<u8>,
     },
+    /// A session in a protocol before 3, which isn't spoken; its errors have another form.
+    Ancient(Fault),
 }
 
 /// A startup packet.
@@ -102,7 +104,8 @@ pub fn open(packet: &[u8]) -> Result<FirstPacket, Fault> {
         version => {
             let (major, minor) = (version >> 16, version & 0xffff);
             let text = format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2");
-            Err(Fault::new(Origin::Client, SqlState::FEATURE_NOT_SUPPORTED, text))
+            let fault = Fault::new(Origin::Client, SqlState::FEATURE_NOT_SUPPORTED, text);
+            if major < 3 { Ok(FirstPacket::Ancient(fault)) } else { Err(fault) }
         }
     }
 }
@@ -183,8 +186,11 @@ mod tests {
         for (bytes, version) in
             [(&b"\0\x02\0\0user\0x\0\0"[..], "2.0"), (b"\0\x04\0\0\0", "4.0"), (b"GET / HTTP", "18245.21536")]
         {
-            let fault = open(bytes).expect_err(version);
-            assert_eq!(fault.sqlstate, SqlState::FEATURE_NOT_SUPPORTED);
+            let (fault, is_ancient) = match open(bytes) {
+                Ok(FirstPacket::Ancient(fault)) => (fault, true),
+                other => (other.expect_err(version), false),
+            };
+            assert_eq!((fault.sqlstate, is_ancient), (SqlState::FEATURE_NOT_SUPPORTED, version == "2.0"));
             assert_eq!(fault.message, format!("unsupported frontend protocol {version}: server supports 3.0 to 3.2"));
         }
     }

@@ -16,6 +16,7 @@ mod handover;
 mod isolation;
 mod keys;
 mod large;
+mod malformed;
 mod operating;
 mod pooling;
 mod prepared;

@@ -250,7 +250,9 @@ fn cancel_requests_come_by_every_way_that_sessions_come() {
     ] {
         assert_eq!(psycopg(dev.acme(), parameters, "cancel").as_deref(), Ok("57014\n100000"), "{parameters}");
     }
-    // Also unencrypted for a session that is encrypted, as psql of Postgres 16 and before does.
+    let said = super::cancelling::interrupt_psql(&dev, "sslmode=require");
+    assert!(said.contains("canceling statement due to user request"), "{said}");
+    // A wrong key gets no more out of an encrypted connection.
     let mut wire = TlsWire::open(&dev, &files, Some("postgresql"), true).unwrap();
     wire.send(&cancel(1, &[1; 32]));
     assert_eq!(wire.read(), None);

@@ -1,5 +1,6 @@
 //! Messages of any length pass in bounded memory. `CORDON_TEST_LARGE_MB` says how long they are; tests/large.sh asks for
 //! nearly as long as Postgres takes.
+#![allow(clippy::print_stderr, reason = "tests/large.sh shows what was measured")]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -34,7 +35,7 @@ impl Stage {
 
     fn grew_little(&self, what: &str) {
         let grown = peak(&self.dev) - self.before;
-        println!("{what}: {} MiB passed, {grown} KiB more memory at the peak", length() >> 20);
+        eprintln!("{what}: {} MiB passed, {grown} KiB more memory at the peak", length() >> 20);
         assert!(grown < GROWTH_KIB_MAX, "{what}: {grown} KiB");
     }
 }

@@ -244,7 +244,8 @@ fn shared(
 /// What a reload replaces.
 fn live(settings: &Settings) -> anyhow::Result<Live> {
     let tls = settings.acceptor().map_err(|mistake| anyhow::anyhow!("{mistake}"))?;
-    Ok(Live { tls, auth: settings.auth.clone(), guard: settings.guard.clone() })
+    let client_certificates = settings.client_rules();
+    Ok(Live { tls, client_certificates, auth: settings.auth.clone(), guard: settings.guard.clone() })
 }
 
 async fn serve_http(address: &str, state: Http) -> anyhow::Result<Option<SocketAddr>> {

@@ -38,7 +38,7 @@ async fn log_in(key: &ApiKeySecret, secret: &str, method: Method, options: &str)
     let (certificate, private) = (files.path().join("certificate.pem"), files.path().join("key.pem"));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&private, made.signing_key.serialize_pem()).unwrap();
-    let acceptor = Acceptor::from_files(&certificate, &private).unwrap();
+    let acceptor = Acceptor::from_files(&certificate, &private, None).unwrap();
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -54,7 +54,7 @@ async fn log_in(key: &ApiKeySecret, secret: &str, method: Method, options: &str)
     let mut socket: Box<dyn Socket> = if options.contains("sslmode=require") {
         plain.read_exact(&mut request).await.unwrap();
         plain.write_all(b"S").await.unwrap();
-        Box::new(acceptor.accept(plain).await.unwrap())
+        Box::new(acceptor.accept(plain).await.unwrap().stream)
     } else {
         Box::new(plain)
     };

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use pgcordon_tests::dev::Dev;
+use pgcordon_tests::libpq::python;
 
 fn drive(program: &str, interpreter: &str) {
     let dev = Dev::start(&["--pool-size", "2"]);
@@ -14,11 +15,6 @@ fn drive(program: &str, interpreter: &str) {
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{program}: {said}");
     assert!(said.contains("all good"), "{program}: {said}");
-}
-
-fn python() -> String {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-tools/venv/bin/python");
-    std::env::var("CORDON_TEST_PYTHON").unwrap_or_else(|_| installed.display().to_string())
 }
 
 #[test]

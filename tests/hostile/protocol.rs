@@ -1,5 +1,6 @@
 //! Lies to the proxy itself: half messages, messages in the wrong place, others' cancel keys.
 
+use pgcordon_tests::dev::Dev;
 use pgcordon_tests::wire::{
     Wire, bind, cancel, close, describe, execute, extended, flush, frame, function_call, parse, query, sync,
 };
@@ -189,4 +190,29 @@ fn a_text_without_a_bottom_ends_nobody_elses_session() {
             stage.renew();
         }
     });
+}
+
+#[test]
+fn what_was_taken_in_of_a_client_that_is_then_ended_reaches_nobody_elses_server_connection() {
+    // One core, for what clients share is a core's.
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pgcordon.toml");
+    std::fs::write(&file, "[server]\ncores = 1\n").unwrap();
+    let dev = Dev::start(&["--pool-size", "2", "--config", file.to_str().unwrap()]);
+    let plant = "insert into \"Segment\" (name) values ('planted')";
+    let mut victim = Wire::open(dev.globex());
+    let cycle = |name: &str| [parse(name, plant), bind("", name, &[]), execute("", 0), sync()].concat();
+    for cycle in [query(plant), cycle(""), cycle("named"), function_call(2078, &["work_mem", "7MB", "f"]), sync()] {
+        for end in [frame(b'y', b""), b"Q\0\0\0\x01".to_vec()] {
+            let mut attacker = Wire::open(dev.acme());
+            // Both are bound to their workspaces: nothing needs be set in front of what comes now.
+            attacker.query("select 1");
+            victim.query("select 1");
+            attacker.send(&[&cycle[..], &end].concat());
+            assert!(attacker.until(b'E').ends_with("E(08P01)"));
+            assert_eq!(victim.query("select 40 + 2"), "T D(42) C(SELECT 1) Z(I)");
+        }
+    }
+    assert_eq!(victim.value("select count(*) from \"Segment\" where name = 'planted'"), "0");
+    assert_eq!(victim.value("show work_mem"), "4MB");
 }

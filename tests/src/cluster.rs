@@ -37,13 +37,18 @@ impl Cluster {
         }
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let data = directory.path().join("data").display().to_string();
-        run("initdb", &["-D", &data, "-A", "trust", "-U", "postgres", "--no-sync"]);
+        run("initdb", &["-D", &data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync"]);
         let sockets = directory.path().display();
         let options =
             format!("-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={sockets} -c fsync=off");
         let log = directory.path().join("log").display().to_string();
         run("pg_ctl", &["-D", &data, "-l", &log, "-w", "-o", &options, "start"]);
         Self { directory, port }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> (&str, u16) {
+        ("127.0.0.1", self.port)
     }
 
     /// A session as a role, which needs no password.

@@ -2,8 +2,10 @@
 //! scratch Postgres, and a running `pgcordon dev`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption of a test is a failed test")]
 
+pub mod certificates;
 pub mod cluster;
 pub mod dev;
 pub mod fault;
+pub mod libpq;
 pub mod serve;
 pub mod wire;

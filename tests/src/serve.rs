@@ -25,6 +25,8 @@ pub struct Serve {
     child: Child,
     log: Arc<Log>,
     address: SocketAddr,
+    /// How many lines [`Serve::says_next`] has looked at.
+    heard: Mutex<usize>,
 }
 
 impl Serve {
@@ -51,7 +53,7 @@ impl Serve {
             }
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut serve = Self { child, log, address };
+        let mut serve = Self { child, log, address, heard: Mutex::default() };
         let line = serve.says("accepting connections");
         serve.address = line.rsplit_once("address=").expect("an address").1.trim().parse().expect("an address");
         serve
@@ -66,11 +68,24 @@ impl Serve {
 
     /// Waits for a line of the log with this word, and returns it.
     pub fn says(&self, word: &str) -> String {
+        self.line(word, 0).1
+    }
+
+    /// The same for a line behind the one that this has returned last.
+    pub fn says_next(&self, word: &str) -> String {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, line) = self.line(word, *heard);
+        *heard = at + 1;
+        line
+    }
+
+    /// The first line with this word from a place on, and its place.
+    fn line(&self, word: &str, from: usize) -> (usize, String) {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(line) = lines.iter().find(|line| line.contains(word)) {
-                return line.clone();
+            if let Some((at, line)) = lines.iter().enumerate().skip(from).find(|(_, line)| line.contains(word)) {
+                return (at, line.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "{word:?} was never said: {lines:#?}");

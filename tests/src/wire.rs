@@ -168,6 +168,22 @@ impl Wire {
         self.stream.set_read_timeout(patience).unwrap();
     }
 
+    /// The socket, on which nothing is read ahead.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Whether the peer has hung up. It doesn't wait.
+    pub fn is_over(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        match peeked {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Reads one byte, as after an SSLRequest.
     pub fn byte(&mut self) -> Option<u8> {
         let mut byte = [0];

@@ -5,7 +5,7 @@ pub mod load;
 pub mod reload;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,11 @@ use crate::audit;
 use crate::auth;
 use crate::control::{ControlTarget, RoleNames};
 use crate::pool;
-use crate::pool::upstream::{Address, Approved, Target};
+use crate::pool::upstream::{Address, Approved, Protocol, Target};
 use crate::quota;
 use crate::tenant::{ContextNames, Guard};
-use crate::tls::{Acceptor, Connector, Mode};
+use crate::tls::client_certificate::{Names, Need};
+use crate::tls::{Acceptor, ClientRules, Connector, Mode};
 
 pub use crate::domain::Secret;
 pub use load::Mistake;
@@ -87,6 +88,12 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     /// PEM file with the private key.
     pub key: Option<PathBuf>,
+    /// PEM file with the authorities whose certificates clients are asked for. With none, clients aren't asked.
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether a client may do without a certificate.
+    pub client_cert: Need,
+    /// What a client's certificate has to do with its key.
+    pub client_cert_names: Names,
 }
 
 /// `[upstream]`
@@ -97,10 +104,16 @@ pub struct Upstream {
     pub host: String,
     /// The port.
     pub port: u16,
-    /// TLS towards Postgres: disable, require, verify-ca or verify-full.
+    /// TLS towards Postgres: disable, prefer, require, verify-ca or verify-full.
     pub tls: Mode,
     /// PEM file with the authorities that are trusted for it.
     pub tls_root: Option<PathBuf>,
+    /// PEM file with the certificate chain that is shown to Postgres when it asks for one.
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub tls_key: Option<PathBuf>,
+    /// The newest protocol that is asked for.
+    pub max_protocol_version: Protocol,
     /// The bound on opening one server connection, in milliseconds.
     pub connect_timeout_ms: u64,
     /// The databases that workspace keys may use. The first is what a client gets that names none.
@@ -127,6 +140,9 @@ impl Default for Upstream {
             port: 5432,
             tls: Mode::Disable,
             tls_root: None,
+            tls_certificate: None,
+            tls_key: None,
+            max_protocol_version: Protocol::default(),
             connect_timeout_ms: 10_000,
             databases: vec!["app".to_owned()],
             control_database: String::new(),
@@ -223,23 +239,33 @@ impl Settings {
     /// # Errors
     /// A file that is missing, unreadable, or not what it should be.
     pub fn acceptor(&self) -> Result<Option<Acceptor>, Mistake> {
-        match (&self.tls.certificate, &self.tls.key) {
-            (None, None) => Ok(None),
-            (Some(certificate), Some(key)) => {
-                Acceptor::from_files(certificate, key).map(Some).map_err(|error| Mistake::new("tls", error.to_string()))
+        let Tls { certificate, key, client_ca_file, .. } = &self.tls;
+        match pair(certificate, key, "tls.certificate", "tls.key")? {
+            None if client_ca_file.is_some() => {
+                Err(Mistake::new("tls.client_ca_file", "needs tls.certificate: certificates are shown over TLS only"))
             }
-            (Some(_), None) => Err(Mistake::new("tls.key", "must be given with tls.certificate")),
-            (None, Some(_)) => Err(Mistake::new("tls.certificate", "must be given with tls.key")),
+            None => Ok(None),
+            Some((certificate, key)) => Acceptor::from_files(certificate, key, client_ca_file.as_deref())
+                .map(Some)
+                .map_err(|error| Mistake::new("tls", error.to_string())),
         }
+    }
+
+    /// What clients must show of themselves, if they are asked for certificates.
+    pub fn client_rules(&self) -> Option<ClientRules> {
+        let Tls { client_ca_file, client_cert, client_cert_names, .. } = &self.tls;
+        client_ca_file.is_some().then_some(ClientRules { need: *client_cert, names: *client_cert_names })
     }
 
     /// TLS towards Postgres.
     ///
     /// # Errors
-    /// An unknown mode, or a root file that is missing or unreadable.
+    /// A file that is missing, unreadable, or not what it should be.
     pub fn connector(&self) -> Result<Option<Connector>, Mistake> {
-        Connector::new(self.upstream.tls, self.upstream.tls_root.as_deref())
-            .map_err(|error| Mistake::new("upstream.tls_root", error.to_string()))
+        let Upstream { tls, tls_root, tls_certificate, tls_key, .. } = &self.upstream;
+        let identity = pair(tls_certificate, tls_key, "upstream.tls_certificate", "upstream.tls_key")?;
+        Connector::with_identity(*tls, tls_root.as_deref(), identity)
+            .map_err(|error| Mistake::new("upstream.tls", error.to_string()))
     }
 
     /// How tenants' server connections are made.
@@ -249,6 +275,7 @@ impl Settings {
     pub fn target(&self) -> Result<Target, Mistake> {
         let mut target = Target::new(self.address());
         target.tls = self.connector()?;
+        target.protocol = self.upstream.max_protocol_version;
         target.connect_timeout = Duration::from_millis(self.upstream.connect_timeout_ms);
         for (role, password) in &self.upstream.passwords {
             target.passwords.insert(role, password.expose());
@@ -296,8 +323,9 @@ impl Settings {
             config.password(password.expose());
         }
         let connector = self.connector()?;
-        if connector.is_some() {
-            config.ssl_mode(tokio_postgres::config::SslMode::Require);
+        if let Some(connector) = &connector {
+            use tokio_postgres::config::SslMode;
+            config.ssl_mode(if connector.may_be_refused() { SslMode::Prefer } else { SslMode::Require });
         }
         Ok(ControlTarget {
             config,
@@ -339,6 +367,7 @@ impl Settings {
         );
         want(self.quota.wait_timeout_ms <= 60_000, "quota.wait_timeout_ms", "must be 60000 at most");
         want(self.quota.recount_interval_ms >= 1000, "quota.recount_interval_ms", "must be 1000 or more");
+        want((1..=600_000).contains(&self.auth.timeout_ms), "auth.timeout_ms", "must be from 1 to 600000");
         want(self.server.connections_max > 0, "server.connections_max", "must be more than 0");
         want(!self.upstream.databases.is_empty(), "upstream.databases", "must name at least one database");
         want(self.upstream.port > 0, "upstream.port", "must be from 1 to 65535");
@@ -370,6 +399,21 @@ impl Settings {
         mistakes.extend(self.audit.mistakes().into_iter().map(|(key, what)| Mistake::new(key, what)));
         mistakes.extend(self.acceptor().err());
         mistakes.extend(self.connector().err());
+    }
+}
+
+/// The files of a certificate and its key: both, or neither.
+fn pair<'a>(
+    certificate: &'a Option<PathBuf>,
+    key: &'a Option<PathBuf>,
+    certificate_name: &str,
+    key_name: &str,
+) -> Result<Option<(&'a Path, &'a Path)>, Mistake> {
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+        (Some(_), None) => Err(Mistake::new(key_name, format!("must be given with {certificate_name}"))),
+        (None, Some(_)) => Err(Mistake::new(certificate_name, format!("must be given with {key_name}"))),
     }
 }
 

@@ -12,9 +12,6 @@ pub const AUTH_MESSAGE_BYTES_MAX: usize = 65_535;
 /// The longest message of the protocol, in bytes, its length word included (Postgres: PQ_LARGE_MESSAGE_LIMIT).
 pub const MESSAGE_BYTES_MAX: usize = 0x3fff_ffff;
 
-/// How long a client may take from connecting to being authenticated (Postgres' authentication_timeout is 60 s).
-pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// A Query or Parse up to this many bytes is opened and understood; a longer one is streamed and pins its client.
 pub const OPENED_MESSAGE_BYTES_MAX: usize = 1 << 20;
 
@@ -51,6 +48,17 @@ pub const SEAL_LIFE: Duration = Duration::from_secs(3600);
 
 /// How long a cancel request may take to reach Postgres and be followed to the end of its connection.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Cancel requests that are on their way to Postgres at once, at most. Further ones wait for their turn.
+pub const CANCELS_MAX: usize = 64;
+
+/// Cancel requests for one session that are on their way at once, at most. A further one asks for nothing that these don't
+/// bring about.
+pub const SESSION_CANCELS_MAX: usize = 2;
+
+/// The connection of a cancel request is closed at the end of a span of this length, so that the time tells nobody whether the
+/// key was right.
+pub const CANCEL_BEAT: Duration = Duration::from_millis(20);
 
 /// How long `DISCARD ALL` may take before the server connection is closed instead.
 pub const CLEAR_TIMEOUT: Duration = Duration::from_secs(5);

@@ -10,15 +10,16 @@ mod startup;
 pub mod target;
 
 pub use socket::{Detached, ServerSocket};
-pub use target::{Address, Approved, Passwords, StartupSettings, Target};
+pub use target::{Address, Approved, Passwords, Protocol, StartupSettings, Target};
 
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::domain::limits::CANCEL_TIMEOUT;
+use crate::domain::limits::{CANCEL_TIMEOUT, CANCELS_MAX};
 use crate::domain::{Fault, Origin, SqlState, clock};
 
 /// A server connection, idle: its ReadyForQuery has been seen, nothing is in flight and no tenant has used it.
@@ -27,7 +28,7 @@ pub struct ServerConnection {
     pub socket: ServerSocket,
     /// The backend's process id (BackendKeyData).
     pub pid: i32,
-    /// The secret of a cancel request (BackendKeyData): four bytes in protocol 3.0.
+    /// The secret of a cancel request (BackendKeyData): four bytes in protocol 3.0, up to 256 from 3.2 on.
     pub secret: Vec<u8>,
     /// ParameterStatus, in the order in which the server reported them.
     pub parameters: Vec<(String, String)>,
@@ -45,21 +46,32 @@ impl fmt::Debug for ServerConnection {
 #[derive(Debug)]
 pub struct Upstream {
     target: Target,
+    /// Cancel requests need no permission of Postgres': their number is bounded here.
+    cancels: Semaphore,
 }
 
 /// Why a cancel request may not have run its course.
 #[derive(Debug)]
-pub(super) enum CancelFailure {
+pub enum CancelFailure {
     /// Nothing was sent, so nothing can arrive late.
     Unsent(Fault),
     /// It was sent, and what became of it isn't known.
     Unknown(Fault),
 }
 
+impl CancelFailure {
+    /// What went wrong.
+    pub const fn fault(&self) -> &Fault {
+        match self {
+            Self::Unsent(fault) | Self::Unknown(fault) => fault,
+        }
+    }
+}
+
 impl Upstream {
     /// An upstream server; nothing is connected yet.
     pub const fn new(target: Target) -> Self {
-        Self { target }
+        Self { target, cancels: Semaphore::const_new(CANCELS_MAX) }
     }
 
     /// What it was made from.
@@ -94,7 +106,7 @@ impl Upstream {
 
     async fn connect_in_time(&self, database: &str, role: &str) -> Result<ServerConnection, Fault> {
         let mut socket = self.open().await?;
-        let packet = startup::packet(database, role, &self.target.startup);
+        let packet = startup::packet(database, role, self.target.protocol, &self.target.startup);
         write(&mut socket, &packet).await?;
         let mut frames = frames::Frames::new(&mut socket);
         let mut session = login::log_in(&mut frames, &self.target, role).await?;
@@ -110,16 +122,17 @@ impl Upstream {
 
     /// Cancels what the backend with this pid is doing, and returns when the server has closed the cancel request's own
     /// connection: from then on it can't hit a later statement.
-    pub async fn cancel(&self, pid: i32, secret: &[u8]) -> Result<(), Fault> {
-        self.send_cancel(pid, secret).await.map_err(|failure| match failure {
-            CancelFailure::Unsent(fault) | CancelFailure::Unknown(fault) => fault,
-        })
-    }
-
-    pub(super) async fn send_cancel(&self, pid: i32, secret: &[u8]) -> Result<(), CancelFailure> {
+    ///
+    /// # Errors
+    /// The server can't be reached, or isn't done in time.
+    pub async fn cancel(&self, pid: i32, secret: &[u8]) -> Result<(), CancelFailure> {
         let late = || unreachable(format!("{}: cancel request timed out", self.target.address));
         let deadline = Instant::from_std(clock::now() + CANCEL_TIMEOUT);
-        let mut socket = timeout_at(deadline, self.open())
+        let connecting = async {
+            let turn = self.cancels.acquire().await;
+            self.open().await.map(|socket| (socket, turn))
+        };
+        let (mut socket, _turn) = timeout_at(deadline, connecting)
             .await
             .map_err(|_| CancelFailure::Unsent(late()))?
             .map_err(CancelFailure::Unsent)?;

@@ -8,7 +8,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::domain::limits::LOGIN_TIMEOUT;
 use crate::domain::{Fault, Origin, SqlState};
 use crate::session::Session;
 use crate::tenant::Binding;
@@ -28,7 +27,8 @@ const LONG_SECRET_BYTES: usize = 32;
 
 /// Serves one connection. Whatever happens to it happens to it alone.
 pub(super) async fn serve(core: Rc<CoreContext>, stream: TcpStream, peer: SocketAddr) {
-    let refused = match timeout(LOGIN_TIMEOUT, login(&core, stream, peer)).await {
+    let bound = core.shared.live.load().auth.timeout();
+    let refused = match timeout(bound, login(&core, stream, peer)).await {
         Ok(Ok(client)) => {
             core.counters.login(true);
             return session(core, client).await;
@@ -59,7 +59,7 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     let binding = Binding::of(&verified);
     let pool = core.pools.get(&database, binding.role());
     let opened = async {
-        let settings = startup_settings::of(&startup, &binding, &core.shared.names)?;
+        let settings = startup_settings::of(&startup, &binding, &core.shared.names, &core.shared.live.load().guard)?;
         let greeting = greeting::learn(&core, &pool, &database, &binding, &settings, &client).await?;
         let secret_bytes = if startup.minor >= 2 { LONG_SECRET_BYTES } else { SECRET_BYTES };
         let registered = core.shared.registry.enter(binding.key_id().clone(), binding.workspace(), secret_bytes);

@@ -1,6 +1,6 @@
 //! What all clients of one core share. A core is one thread with a runtime of its own; nothing here is locked.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub struct CoreContext {
     /// Where sockets are read into.
     pub(super) scratch: RefCell<Scratch>,
     /// Where messages are written for the sockets.
-    pub(super) lanes: RefCell<Lanes>,
+    lanes: RefCell<Lanes>,
     /// What texts leave behind.
     pub(super) analysis: RefCell<Analysis>,
     /// What Postgres reports to a new client.
@@ -85,6 +85,15 @@ impl CoreContext {
             greetings: RefCell::default(),
             counters,
         })
+    }
+
+    /// Lends what messages are written into for one turn of one client, empty: what a client left in it that was ended in
+    /// mid-turn is nobody else's.
+    pub(super) fn lanes(&self) -> RefMut<'_, Lanes> {
+        let mut lanes = self.lanes.borrow_mut();
+        lanes.client.clear();
+        lanes.server.clear();
+        lanes
     }
 
     /// Lends a session of `database` what it decides by.
@@ -110,8 +119,8 @@ impl CoreContext {
     pub(super) fn cancel_upstream(&self, pid: i32, secret: &[u8]) {
         let (upstream, secret) = (self.shared.upstream.clone(), secret.to_vec());
         self.pools.spawn(async move {
-            if let Err(fault) = upstream.cancel(pid, &secret).await {
-                tracing::debug!(%fault, "a cancel request didn't reach Postgres");
+            if let Err(failure) = upstream.cancel(pid, &secret).await {
+                tracing::debug!(fault = %failure.fault(), "a cancel request didn't reach Postgres");
             }
         });
     }

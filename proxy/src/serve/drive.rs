@@ -179,7 +179,7 @@ impl Driver {
 
     /// Hands the client's bytes to the session, with a server connection if it has one, needs none, or gets one at once.
     fn pass_on(&mut self, fresh: usize) -> Result<Passed, End> {
-        let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes.borrow_mut());
+        let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes());
         let lanes = &mut *lanes;
         let fresh = &scratch[..fresh];
         let input = self.from_client.input(fresh);
@@ -264,7 +264,7 @@ impl Driver {
         self.core.with(&self.database, |core| self.session.annul(core));
         self.release(Outcome::Broken).await;
         let core = self.core.clone();
-        let lanes = &mut *core.lanes.borrow_mut();
+        let lanes = &mut *core.lanes();
         self.session.detach_failed(fault, lanes);
         flush_client(&mut self.to_client, &mut self.socket, lanes, &[])
     }
@@ -273,7 +273,7 @@ impl Driver {
     async fn reserve(&mut self, mut request: Request) -> Result<(), End> {
         loop {
             self.ask(request).await?;
-            let lanes = &mut *self.core.lanes.borrow_mut();
+            let lanes = &mut *self.core.lanes();
             let Some(lease) = &mut self.lease else { return Ok(()) };
             let next = self.core.with(&self.database, |core| self.session.proceed(&[], &mut lease.state, core, lanes));
             let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(&[]), &mut idle_context());
@@ -321,7 +321,7 @@ impl Driver {
         }
         let recorded = super::audit::happened_durably(&self.core, &self.client, &self.binding, happened).await;
         recorded.map_err(End::Fault)?;
-        let lanes = &mut *self.core.lanes.borrow_mut();
+        let lanes = &mut *self.core.lanes();
         self.session.release_withheld(lanes);
         flush_client(&mut self.to_client, &mut self.socket, lanes, &[])
     }
@@ -334,7 +334,7 @@ impl Driver {
     }
 
     fn relay(&mut self, fresh: usize) -> Result<Progress, End> {
-        let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes.borrow_mut());
+        let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes());
         let lanes = &mut *lanes;
         let Some(lease) = &mut self.lease else { return Ok(Progress::Going) };
         let fresh = &scratch[..fresh];
@@ -414,7 +414,7 @@ impl Driver {
 
     fn refuse(&mut self, fault: &Fault) -> Result<(), End> {
         tracing::debug!(session = self.registered.slot().id, %fault, "a cycle was refused");
-        let lanes = &mut *self.core.lanes.borrow_mut();
+        let lanes = &mut *self.core.lanes();
         let input = self.from_client.input(&[]);
         let taken = self.session.refuse(input, fault, lanes).map_err(End::Fault)?;
         self.from_client.taken(taken, &[]);

@@ -19,9 +19,18 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) async fn send<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S, outlet: &mut Outlet, fault: &Fault) {
     let mut message = BytesMut::new();
     author::error(&mut message, author::Severity::Fatal, fault);
+    send_message(socket, outlet, &message).await;
+}
+
+/// The same with an error that is written already.
+pub(super) async fn send_message<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut S,
+    outlet: &mut Outlet,
+    message: &[u8],
+) {
     let _ = timeout(FAREWELL_TIMEOUT, async {
         std::future::poll_fn(|context| outlet.poll_clear(socket, context)).await?;
-        socket.write_all(&message).await?;
+        socket.write_all(message).await?;
         socket.flush().await?;
         socket.shutdown().await?;
         let mut ignored = [0; 512];

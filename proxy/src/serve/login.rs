@@ -7,20 +7,25 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use rand::RngCore;
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::MissedTickBehavior;
 
 use crate::audit::Client;
 use crate::auth::exchange::NONCE_BYTES;
 use crate::auth::{Directory, Exchange, Method, Step, Verified};
-use crate::domain::limits::AUTH_MESSAGE_BYTES_MAX;
+use crate::domain::limits::{AUTH_MESSAGE_BYTES_MAX, CANCEL_BEAT};
 use crate::domain::{Fault, KeyKind, Origin, SqlState, clock};
+use crate::pool::upstream::CancelFailure;
+use crate::tls::{self, Accepted, Acceptor};
 use crate::wire::author;
 use crate::wire::startup::{FirstPacket, PROTOCOL_NEWEST, Startup, first_packet_bytes, open};
 
-use super::audit;
 use super::core::CoreContext;
+use super::outlet::Outlet;
 use super::socket::{ClientSocket, Secured};
+use super::{audit, farewell};
 
 /// A client that has proven who it is.
 pub(super) struct LoggedIn {
@@ -53,7 +58,8 @@ pub(super) async fn login(core: &Rc<CoreContext>, stream: TcpStream, peer: Socke
 }
 
 async fn first_packets(core: &Rc<CoreContext>, stream: TcpStream) -> Result<(ClientSocket, Startup), Refused> {
-    let mut socket = ClientSocket::Plain(stream);
+    let mut socket =
+        if begins_with_tls(&stream).await { directly_secure(core, stream).await? } else { ClientSocket::Plain(stream) };
     let mut requests = 0;
     loop {
         let packet = match first_packet(&mut socket).await {
@@ -69,12 +75,40 @@ async fn first_packets(core: &Rc<CoreContext>, stream: TcpStream) -> Result<(Cli
                 cancel(core, pid, &secret).await;
                 return Err(Refused::Silently);
             }
+            FirstPacket::Ancient(fault) => {
+                let mut message = BytesMut::new();
+                author::ancient_error(&mut message, &fault);
+                farewell::send_message(&mut socket, &mut Outlet::default(), &message).await;
+                return Err(Refused::Silently);
+            }
             FirstPacket::Ssl | FirstPacket::GssEncryption if encrypted || requests > 2 => {
                 return Err(Refused::Told(socket, Fault::protocol("unexpected encryption request")));
             }
             FirstPacket::Ssl => socket = secure(core, socket).await?,
             FirstPacket::GssEncryption => say(&mut socket, b"N").await?,
         }
+    }
+}
+
+/// Whether a peer begins with a TLS handshake in place of a packet (libpq: `sslnegotiation=direct`). No packet begins with
+/// this byte, for it would be too long.
+pub(super) async fn begins_with_tls(stream: &TcpStream) -> bool {
+    const HANDSHAKE: u8 = 0x16;
+    let mut first = [0];
+    matches!(stream.peek(&mut first).await, Ok(1)) && first[0] == HANDSHAKE
+}
+
+/// A handshake that nobody asked for must name the protocol (ALPN): so nothing that speaks another one over TLS can be made
+/// to talk to us.
+async fn directly_secure(core: &CoreContext, stream: TcpStream) -> Result<ClientSocket, Refused> {
+    let acceptor = core.shared.live.load().tls.clone().ok_or(Refused::Silently)?;
+    let socket = handshake(&acceptor, stream).await?;
+    match &socket {
+        ClientSocket::Tls(secured) if secured.stream.get_ref().1.alpn_protocol().is_none() => {
+            let text = "received direct SSL connection request without ALPN protocol negotiation extension";
+            Err(Refused::Told(socket, Fault::protocol(text)))
+        }
+        _ => Ok(socket),
     }
 }
 
@@ -88,18 +122,32 @@ pub(super) async fn first_packet(socket: &mut ClientSocket) -> Result<FirstPacke
     open(&packet).map_err(Some)
 }
 
+/// Answers an SSLRequest.
 async fn secure(core: &CoreContext, mut socket: ClientSocket) -> Result<ClientSocket, Refused> {
-    let live = core.shared.live.load_full();
-    let Some(acceptor) = &live.tls else {
+    let acceptor = core.shared.live.load().tls.clone();
+    let Some(acceptor) = acceptor else {
         say(&mut socket, b"N").await?;
         return Ok(socket);
     };
+    let ClientSocket::Plain(stream) = &socket else { return Err(Refused::Silently) };
+    // A client waits for the answer: what is there already isn't its handshake.
+    let mut early = [0];
+    let peeked = rustix::net::recv(stream, &mut early, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    if let Err(fault) = tls::refuse_early_bytes(&early[..peeked.map_or(0, |(read, _)| read)]) {
+        return Err(Refused::Told(socket, fault));
+    }
     say(&mut socket, b"S").await?;
-    let ClientSocket::Plain(stream) = socket else { return Err(Refused::Silently) };
+    match socket {
+        ClientSocket::Plain(stream) => handshake(&acceptor, stream).await,
+        socket => Ok(socket),
+    }
+}
+
+async fn handshake(acceptor: &Acceptor, stream: TcpStream) -> Result<ClientSocket, Refused> {
     match acceptor.accept(stream).await {
-        Ok(stream) => {
+        Ok(Accepted { stream, certificate }) => {
             let channel_binding = acceptor.channel_binding();
-            Ok(ClientSocket::Tls(Box::new(Secured { stream, channel_binding })))
+            Ok(ClientSocket::Tls(Box::new(Secured { stream, channel_binding, certificate })))
         }
         Err(error) => {
             tracing::info!(%error, "a TLS handshake failed");
@@ -109,13 +157,23 @@ async fn secure(core: &CoreContext, mut socket: ClientSocket) -> Result<ClientSo
 }
 
 /// Passes a cancel request on and waits until Postgres has dealt with it. The peer learns nothing from the answer, for
-/// there is none.
+/// there is none, and nothing from the time: its connection is closed on the next beat, whether its key was right or not.
 async fn cancel(core: &CoreContext, pid: i32, secret: &[u8]) {
-    let Some(in_flight) = core.shared.registry.cancel(pid, secret) else { return };
-    match core.shared.upstream.cancel(in_flight.target.pid, &in_flight.target.secret).await {
-        Ok(()) => in_flight.settle(),
-        Err(fault) => tracing::warn!(%fault, "a cancel request was lost sight of"),
+    let mut beat = tokio::time::interval(CANCEL_BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // The first is now.
+    beat.tick().await;
+    if let Some(in_flight) = core.shared.registry.cancel(pid, secret) {
+        match core.shared.upstream.cancel(in_flight.target.pid, &in_flight.target.secret).await {
+            Ok(()) => in_flight.settle(),
+            Err(CancelFailure::Unsent(fault)) => {
+                tracing::warn!(%fault, "a cancel request didn't reach Postgres");
+                in_flight.settle();
+            }
+            Err(CancelFailure::Unknown(fault)) => tracing::warn!(%fault, "a cancel request was lost sight of"),
+        }
     }
+    beat.tick().await;
 }
 
 async fn prove(
@@ -125,7 +183,7 @@ async fn prove(
     peer: SocketAddr,
 ) -> Result<(Verified, String), Option<Fault>> {
     negotiate(socket, startup).await?;
-    if asks_for_replication(startup)? {
+    if startup.asks_for_replication()? {
         let text = "replication connections are not offered";
         return Err(Some(Fault::new(Origin::Client, SqlState::FEATURE_NOT_SUPPORTED, text)));
     }
@@ -136,6 +194,7 @@ async fn prove(
             "no user name specified in startup packet: it is the key id",
         )
     })?;
+    check_certificate(core, socket, user)?;
     let verified = exchange(core, socket, user, peer).await?;
     let database = database(core, startup, user, &verified)?;
     Ok((verified, database))
@@ -153,11 +212,17 @@ async fn negotiate(socket: &mut ClientSocket, startup: &Startup) -> Result<(), O
     write(socket, &out).await
 }
 
-fn asks_for_replication(startup: &Startup) -> Result<bool, Fault> {
-    match startup.parameter("replication").map(str::to_ascii_lowercase).as_deref() {
-        None | Some("false" | "off" | "no" | "0") => Ok(false),
-        Some("true" | "on" | "yes" | "1" | "database") => Ok(true),
-        Some(_) => Err(Fault::protocol("invalid value for parameter \"replication\"")),
+/// The second factor, if one is configured. It is asked for first, as Postgres does.
+fn check_certificate(core: &CoreContext, socket: &ClientSocket, user: &str) -> Result<(), Fault> {
+    match &core.shared.live.load().client_certificates {
+        Some(rules) => {
+            let shown = match socket {
+                ClientSocket::Tls(secured) => Some(&secured.certificate),
+                ClientSocket::Plain(_) => None,
+            };
+            rules.check(shown, user)
+        }
+        None => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod live;
 mod login;
 mod outlet;
 pub mod registry;
+mod server_switches;
 mod socket;
 mod startup_settings;
 mod turn_away;

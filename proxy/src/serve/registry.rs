@@ -1,16 +1,18 @@
 //! Who is connected: how a cancel request finds its session, and how a session is told from outside that it must end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use rand::RngCore;
+use rand::{Rng, RngCore};
 use smallvec::SmallVec;
+use subtle::ConstantTimeEq;
 
 use crate::backend::SessionId;
+use crate::domain::limits::SESSION_CANCELS_MAX;
 use crate::domain::{KeyId, WorkspaceId};
 
 /// Why a session is told to end.
@@ -31,8 +33,8 @@ const NO_ORDER: u8 = 0;
 pub struct CancelTarget {
     /// The server process.
     pub pid: i32,
-    /// Postgres' secret. It never leaves this process but for a CancelRequest.
-    pub secret: SmallVec<[u8; 8]>,
+    /// Postgres' secret: 4 bytes, or 32 from protocol 3.2 on. It never leaves this process but for a CancelRequest.
+    pub secret: SmallVec<[u8; 32]>,
 }
 
 /// One session as others see it.
@@ -134,10 +136,12 @@ impl Slot {
         if self.is_cancelling() { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
     }
 
-    /// A cancel request for this session: what must be sent to Postgres, if it holds a server connection.
+    /// A cancel request for this session: what must be sent to Postgres, if it holds a server connection. Nothing new begins
+    /// there while cancels are on their way, so one more than a few would hit nothing that these don't.
     fn cancel(self: &Arc<Self>) -> Option<CancelInFlight> {
         let target = self.target.lock();
         match &*target {
+            Some(_) if self.cancels.load(Ordering::Acquire) >= SESSION_CANCELS_MAX => None,
             Some(target) => {
                 self.cancels.fetch_add(1, Ordering::AcqRel);
                 Some(CancelInFlight { slot: self.clone(), settled: false, target: target.clone() })
@@ -178,12 +182,17 @@ impl Drop for CancelInFlight {
     }
 }
 
-/// All sessions of this process, by the key they were given in BackendKeyData. Keys are ours and random; none is Postgres'.
+/// All sessions of this process, by the process id they were given in BackendKeyData. Ids and secrets are ours and random;
+/// none is Postgres'.
 #[derive(Default)]
 pub struct Registry {
-    sessions: DashMap<(i32, Box<[u8]>), Arc<Slot>, ahash::RandomState>,
+    sessions: DashMap<i32, Session, ahash::RandomState>,
     next_id: AtomicU64,
-    next_pid: AtomicI32,
+}
+
+struct Session {
+    secret: Box<[u8]>,
+    slot: Arc<Slot>,
 }
 
 /// A session's entry. It leaves the registry when this is dropped.
@@ -198,25 +207,38 @@ impl Registry {
     /// Enters a session; `secret_bytes` is 4 for protocol 3.0 and more from 3.2 on.
     pub fn enter(self: &Arc<Self>, key_id: KeyId, workspace: Option<WorkspaceId>, secret_bytes: usize) -> Registered {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let pid = (self.next_pid.fetch_add(1, Ordering::Relaxed) & 0x3fff_ffff) + 1;
         let mut secret = vec![0; secret_bytes].into_boxed_slice();
         rand::rng().fill_bytes(&mut secret);
         let slot = Arc::new(Slot::new(id, key_id, workspace));
-        self.sessions.insert((pid, secret.clone()), slot.clone());
-        Registered { registry: self.clone(), pid, secret, slot }
+        let session = Session { secret: secret.clone(), slot: slot.clone() };
+        loop {
+            // Postgres' process ids are positive.
+            let pid = rand::rng().random_range(1..=i32::MAX);
+            match self.sessions.entry(pid) {
+                Entry::Occupied(_) => {}
+                Entry::Vacant(place) => {
+                    place.insert(session);
+                    return Registered { registry: self.clone(), pid, secret, slot };
+                }
+            }
+        }
     }
 
-    /// The cancel that a CancelRequest asks for. Nobody is told whether its key was right.
+    /// The cancel that a CancelRequest asks for. Nobody is told whether its key was right, and it takes no longer to see
+    /// that a secret is nearly right than that it isn't at all.
     pub fn cancel(&self, pid: i32, secret: &[u8]) -> Option<CancelInFlight> {
-        let slot = self.sessions.get(&(pid, Box::from(secret)))?.clone();
+        let slot = {
+            let session = self.sessions.get(&pid)?;
+            bool::from(session.secret.ct_eq(secret)).then(|| session.slot.clone())?
+        };
         slot.cancel()
     }
 
     /// Tells every session for which `which` holds to end.
     pub fn order(&self, order: Order, which: impl Fn(&Slot) -> bool) {
         for entry in &self.sessions {
-            if which(entry.value()) {
-                entry.value().order(order);
+            if which(&entry.slot) {
+                entry.slot.order(order);
             }
         }
     }
@@ -251,7 +273,45 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let secret = std::mem::take(&mut self.secret);
-        self.registry.sessions.remove(&(self.pid, secret));
+        self.registry.sessions.remove(&self.pid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(pid: i32) -> CancelTarget {
+        CancelTarget { pid, secret: SmallVec::from_slice(&[7; 32]) }
+    }
+
+    #[test]
+    fn a_cancel_needs_the_whole_key_and_a_server_connection() {
+        let registry = Arc::<Registry>::default();
+        let session = registry.enter(KeyId::new("k"), None, 32);
+        let (pid, secret) = (session.pid(), session.secret().to_vec());
+        assert!(registry.cancel(pid, &secret).is_none(), "there is nothing to cancel");
+        session.slot().hold(target(5));
+        assert_eq!(registry.cancel(pid, &secret).map(|cancel| cancel.target.pid), Some(5));
+        for wrong in [&secret[..31], &[&secret[..], b"x"].concat(), &[0; 32], b""] {
+            assert!(registry.cancel(pid, wrong).is_none());
+        }
+        assert!(registry.cancel(pid ^ 1, &secret).is_none());
+        drop(session);
+        assert!(registry.cancel(pid, &secret).is_none() && registry.is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_cancels_for_one_session_is_a_few_on_their_way() {
+        let registry = Arc::<Registry>::default();
+        let session = registry.enter(KeyId::new("k"), None, 4);
+        session.slot().hold(target(5));
+        let flood: Vec<_> = (0..100).filter_map(|_| registry.cancel(session.pid(), session.secret())).collect();
+        assert_eq!(flood.len(), SESSION_CANCELS_MAX);
+        assert!(session.slot().is_cancelling());
+        flood.into_iter().for_each(CancelInFlight::settle);
+        assert!(!session.slot().is_cancelling() && !session.slot().take_doubt());
+        drop(registry.cancel(session.pid(), session.secret()));
+        assert!(session.slot().take_doubt(), "one that was never settled may still arrive");
     }
 }

@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::tls::ClientCertificate;
+
 /// A client's socket.
 pub(super) enum ClientSocket {
     /// Unencrypted TCP.
@@ -22,6 +24,8 @@ pub(super) struct Secured {
     pub(super) stream: TlsStream<TcpStream>,
     /// The `tls-server-end-point` data of the certificate that this connection was shown.
     pub(super) channel_binding: Option<Arc<[u8]>>,
+    /// What the client showed of itself.
+    pub(super) certificate: ClientCertificate,
 }
 
 impl AsyncRead for ClientSocket {

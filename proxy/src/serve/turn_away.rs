@@ -19,7 +19,7 @@ use crate::wire::author;
 use crate::wire::startup::FirstPacket;
 
 use super::farewell;
-use super::login::first_packet;
+use super::login::{begins_with_tls, first_packet};
 use super::outlet::Outlet;
 use super::socket::ClientSocket;
 
@@ -83,6 +83,10 @@ async fn talk(stream: TcpStream) {
 
 /// Whether the peer has come so far that it reads an error. Who asks to cancel something reads nothing.
 async fn wants_a_session(socket: &mut ClientSocket) -> bool {
+    // Nor does who begins with a handshake, for which there is no time here.
+    if matches!(socket, ClientSocket::Plain(stream) if begins_with_tls(stream).await) {
+        return false;
+    }
     for _ in 0..PACKETS_MAX {
         match first_packet(socket).await {
             Ok(FirstPacket::Ssl | FirstPacket::GssEncryption) => {
@@ -91,7 +95,7 @@ async fn wants_a_session(socket: &mut ClientSocket) -> bool {
                 }
             }
             Ok(FirstPacket::Startup(_)) | Err(Some(_)) => return true,
-            Ok(FirstPacket::Cancel { .. }) | Err(None) => return false,
+            Ok(FirstPacket::Cancel { .. } | FirstPacket::Ancient(_)) | Err(None) => return false,
         }
     }
     false

@@ -3,6 +3,7 @@
 
 use crate::domain::Fault;
 use crate::domain::limits::GATHERED_BYTES_MAX;
+use crate::wire::frame::HEAD;
 use crate::wire::{Frame, author};
 
 use super::{Lanes, Session};
@@ -33,6 +34,10 @@ impl Session {
             };
             match frame.tag {
                 b'X' => return Ok((at, Idle::Ended)),
+                // What is wrong with one that has a body is Postgres' to say.
+                b'S' | b'H' if frame.total > HEAD => {
+                    return Ok((at, if frame.is_whole(rest) { Idle::NeedsServer } else { Idle::More }));
+                }
                 b'S' => {
                     author::ready(lanes.client.author(&[]));
                     self.refusing = false;

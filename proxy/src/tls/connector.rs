@@ -13,15 +13,18 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
-use super::{TlsError, files, provider};
+use super::{TlsError, end_point, files, provider};
 
-/// `upstream.tls`, in libpq's words. There is no `prefer`: what falls back to plain text protects from nobody.
+/// `upstream.tls`, in libpq's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Plain text.
     #[default]
     Disable,
+    /// Encrypted, to whoever answers, if the server offers it; else plain text. It protects from nobody who can change what
+    /// passes.
+    Prefer,
     /// Encrypted, to whoever answers.
     Require,
     /// The certificate must come from the root; its name is not looked at.
@@ -34,6 +37,7 @@ impl Mode {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Disable => "disable",
+            Self::Prefer => "prefer",
             Self::Require => "require",
             Self::VerifyCa => "verify-ca",
             Self::VerifyFull => "verify-full",
@@ -45,15 +49,31 @@ impl Mode {
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<ClientConfig>,
+    mode: Mode,
 }
 
 impl Connector {
     /// A connector for this mode, or none for [`Mode::Disable`]. `root` is a PEM file of root certificates; with
-    /// [`Mode::Require`] it is not looked at.
+    /// [`Mode::Prefer`] and [`Mode::Require`] it is not looked at.
+    ///
+    /// # Errors
+    /// A file that is missing, unreadable, or not what it should be.
     pub fn new(mode: Mode, root: Option<&Path>) -> Result<Option<Self>, TlsError> {
+        Self::with_identity(mode, root, None)
+    }
+
+    /// The same, with the PEM files of a certificate and its private key that are shown to a server which asks for them.
+    ///
+    /// # Errors
+    /// As [`Connector::new`].
+    pub fn with_identity(
+        mode: Mode,
+        root: Option<&Path>,
+        identity: Option<(&Path, &Path)>,
+    ) -> Result<Option<Self>, TlsError> {
         let verifier: Arc<dyn ServerCertVerifier> = match (mode, root) {
             (Mode::Disable, _) => return Ok(None),
-            (Mode::Require, _) => Arc::new(Lenient { inner: None, provider: provider() }),
+            (Mode::Prefer | Mode::Require, _) => Arc::new(Lenient { inner: None, provider: provider() }),
             (_, None) => return Err(TlsError::NoRoot(mode.as_str())),
             (Mode::VerifyCa, Some(root)) => {
                 Arc::new(Lenient { inner: Some(chain_verifier(root)?), provider: provider() })
@@ -61,14 +81,27 @@ impl Connector {
             (Mode::VerifyFull, Some(root)) => chain_verifier(root)?,
         };
         let path = root.unwrap_or(Path::new("")).to_owned();
-        let mut config = ClientConfig::builder_with_provider(provider())
+        let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|source| TlsError::Unusable { what: "root certificate", path, source })?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match identity {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = files::certificates("certificate", certificate)?;
+                config
+                    .with_client_auth_cert(chain, files::private_key(key)?)
+                    .map_err(|source| files::unusable_pair(certificate, key, source))?
+            }
+        };
         config.alpn_protocols = vec![b"postgresql".to_vec()];
-        Ok(Some(Self { config: Arc::new(config) }))
+        Ok(Some(Self { config: Arc::new(config), mode }))
+    }
+
+    /// Whether a server that offers no encryption is spoken to in plain text.
+    pub fn may_be_refused(&self) -> bool {
+        self.mode == Mode::Prefer
     }
 
     /// The same for a library that does its own handshake.
@@ -88,6 +121,11 @@ impl fmt::Debug for Connector {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Connector")
     }
+}
+
+/// The `tls-server-end-point` data of the certificate that the server has shown.
+pub fn channel_binding<S>(stream: &TlsStream<S>) -> Option<Arc<[u8]>> {
+    stream.get_ref().1.peer_certificates()?.first().and_then(|leaf| end_point::of_certificate(leaf))
 }
 
 fn chain_verifier(root: &Path) -> Result<Arc<WebPkiServerVerifier>, TlsError> {

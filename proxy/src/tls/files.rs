@@ -72,6 +72,16 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
     })
 }
 
+/// Why rustls takes a certificate and its key not.
+pub(super) fn unusable_pair(certificate: &Path, key: &Path, source: rustls::Error) -> TlsError {
+    match source {
+        rustls::Error::InconsistentKeys(_) => {
+            TlsError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() }
+        }
+        source => TlsError::Unusable { what: "certificate", path: certificate.to_owned(), source },
+    }
+}
+
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|source| TlsError::Unreadable { what, path: path.to_owned(), source })
 }

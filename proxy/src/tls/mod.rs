@@ -1,6 +1,7 @@
 //! TLS on both sides: the acceptor for clients and the connector to the upstream server.
 
 pub mod acceptor;
+pub mod client_certificate;
 pub mod connector;
 mod end_point;
 mod files;
@@ -8,7 +9,8 @@ mod files;
 #[cfg(test)]
 mod tests;
 
-pub use acceptor::Acceptor;
+pub use acceptor::{Accepted, Acceptor};
+pub use client_certificate::{ClientCertificate, ClientRules};
 pub use connector::{Connector, Mode};
 pub use files::TlsError;
 

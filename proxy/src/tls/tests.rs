@@ -24,7 +24,7 @@ impl Files {
     }
 
     fn acceptor(&self, certificate: &str, key: &str) -> Result<Acceptor, TlsError> {
-        Acceptor::from_files(&self.directory.path().join(certificate), &self.directory.path().join(key))
+        Acceptor::from_files(&self.directory.path().join(certificate), &self.directory.path().join(key), None)
     }
 }
 
@@ -36,7 +36,7 @@ async fn both_sides_talk_and_the_end_point_is_the_certificates_hash() {
     let connector = Connector::new(Mode::Require, None).expect("no files").expect("a connector");
     let (client, server) = tokio::io::duplex(4096);
     let (client, server) = tokio::join!(connector.connect("localhost", client), acceptor.accept(server));
-    let (mut client, mut server) = (client.expect("a handshake"), server.expect("a handshake"));
+    let (mut client, mut server) = (client.expect("a handshake"), server.expect("a handshake").stream);
     client.write_all(b"Q").await.expect("written");
     client.flush().await.expect("flushed");
     assert_eq!(server.read_u8().await.expect("read"), b'Q');

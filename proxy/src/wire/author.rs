@@ -38,6 +38,13 @@ pub fn error(out: &mut BytesMut, severity: Severity, fault: &Fault) {
     put(out, &ErrorResponse::new(fields));
 }
 
+/// Writes an error as it was before protocol 3, for clients that speak nothing newer.
+pub fn ancient_error(out: &mut BytesMut, fault: &Fault) {
+    out.put_slice(b"EFATAL:  pgcordon: ");
+    out.put_slice(fault.message.as_bytes());
+    out.put_slice(b"\n\0");
+}
+
 fn verbatim_error(out: &mut BytesMut, severity: &str, body: &[u8]) {
     let start = out.len();
     out.put_slice(b"E\0\0\0\0");

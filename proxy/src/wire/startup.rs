@@ -1,7 +1,7 @@
 //! The first packet of a connection: a startup, or one of the three requests that share its form.
 
-use crate::domain::Fault;
 use crate::domain::limits::STARTUP_PACKET_BYTES_MAX;
+use crate::domain::{Fault, Origin, SqlState};
 
 /// The newest protocol version we speak: 3.2.
 pub const PROTOCOL_NEWEST: i32 = 3 << 16 | 2;
@@ -26,6 +26,8 @@ pub enum FirstPacket {
         /// The secret of BackendKeyData, 4 to 256 bytes.
         secret: Vec<u8>,
     },
+    /// A session in a protocol before 3, which isn't spoken; its errors have another form.
+    Ancient(Fault),
 }
 
 /// A startup packet.
@@ -41,6 +43,22 @@ impl Startup {
     /// The last value of a parameter, as Postgres takes it.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().rev().find(|(each, _)| each == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a replication connection is asked for.
+    ///
+    /// # Errors
+    /// A value that says neither yes nor no.
+    pub fn asks_for_replication(&self) -> Result<bool, Fault> {
+        match self.parameter("replication").map(|value| (value, boolean(value))) {
+            None | Some((_, Some(false))) => Ok(false),
+            Some(("database", _) | (_, Some(true))) => Ok(true),
+            Some((value, None)) => {
+                let text = format!("invalid value for parameter \"replication\": \"{value}\"");
+                Err(Fault::new(Origin::Client, SqlState::INVALID_PARAMETER_VALUE, text)
+                    .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\"."))
+            }
+        }
     }
 
     /// The protocol options (`_pq_.…`) that were asked for. We know none.
@@ -83,11 +101,25 @@ pub fn open(packet: &[u8]) -> Result<FirstPacket, Fault> {
             let minor = u16::try_from(version & 0xffff).unwrap_or(u16::MAX);
             Ok(FirstPacket::Startup(Startup { minor, parameters: parameters(body)? }))
         }
-        version => Err(Fault::protocol(format!(
-            "unsupported frontend protocol {}.{}: server supports 3.0 to 3.2",
-            version >> 16,
-            version & 0xffff
-        ))),
+        version => {
+            let (major, minor) = (version >> 16, version & 0xffff);
+            let text = format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2");
+            let fault = Fault::new(Origin::Client, SqlState::FEATURE_NOT_SUPPORTED, text);
+            if major < 3 { Ok(FirstPacket::Ancient(fault)) } else { Err(fault) }
+        }
+    }
+}
+
+/// A boolean as Postgres reads one: any beginning of its words that is no other's.
+fn boolean(text: &str) -> Option<bool> {
+    let text = text.to_ascii_lowercase();
+    let begins = |word: &str, least: usize| text.len() >= least && word.starts_with(&text);
+    if begins("true", 1) || begins("yes", 1) || text == "on" || text == "1" {
+        Some(true)
+    } else if begins("false", 1) || begins("no", 1) || begins("off", 2) || text == "0" {
+        Some(false)
+    } else {
+        None
     }
 }
 
@@ -150,9 +182,34 @@ mod tests {
     }
 
     #[test]
-    fn protocol_two_and_http_are_refused() {
-        assert!(open(b"\0\x02\0\0user\0x\0\0").is_err());
-        assert!(open(b"GET / HTTP/1.1\r\n").is_err());
+    fn other_protocols_are_refused_in_postgres_words() {
+        for (bytes, version) in
+            [(&b"\0\x02\0\0user\0x\0\0"[..], "2.0"), (b"\0\x04\0\0\0", "4.0"), (b"GET / HTTP", "18245.21536")]
+        {
+            let (fault, is_ancient) = match open(bytes) {
+                Ok(FirstPacket::Ancient(fault)) => (fault, true),
+                other => (other.expect_err(version), false),
+            };
+            assert_eq!((fault.sqlstate, is_ancient), (SqlState::FEATURE_NOT_SUPPORTED, version == "2.0"));
+            assert_eq!(fault.message, format!("unsupported frontend protocol {version}: server supports 3.0 to 3.2"));
+        }
+    }
+
+    #[test]
+    fn whether_replication_is_asked_for_is_read_as_postgres_reads_it() {
+        let asks = |value: &str| {
+            Startup { minor: 0, parameters: vec![("replication".to_owned(), value.to_owned())] }.asks_for_replication()
+        };
+        for yes in ["database", "true", "T", "on", "Yes", "y", "1"] {
+            assert_eq!(asks(yes), Ok(true), "{yes}");
+        }
+        for no in ["false", "f", "of", "OFF", "n", "0"] {
+            assert_eq!(asks(no), Ok(false), "{no}");
+        }
+        for neither in ["", "o", "2", "Database", "truely", "\u{e4}"] {
+            assert_eq!(asks(neither).expect_err(neither).sqlstate, SqlState::INVALID_PARAMETER_VALUE);
+        }
+        assert_eq!(Startup { minor: 0, parameters: Vec::new() }.asks_for_replication(), Ok(false));
     }
 
     proptest! {

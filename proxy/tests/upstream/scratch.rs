@@ -12,6 +12,8 @@ pub(crate) struct Scratch {
     pub(crate) port: u16,
     pub(crate) root_certificate: PathBuf,
     pub(crate) other_root_certificate: PathBuf,
+    /// A certificate of the root's for `cert_role`, and its key.
+    pub(crate) client_certificate: (PathBuf, PathBuf),
 }
 
 static SHARED: Mutex<Weak<Scratch>> = Mutex::new(Weak::new());
@@ -20,6 +22,7 @@ const HBA: &str = "\
 local all all trust
 host all md5_role 127.0.0.1/32 md5
 host all clear_role 127.0.0.1/32 password
+hostssl all cert_role 127.0.0.1/32 cert
 hostnossl all tls_role 127.0.0.1/32 reject
 host all all 127.0.0.1/32 scram-sha-256
 ";
@@ -28,7 +31,7 @@ const ROLES: &str = "\
 set password_encryption = 'md5'; create role md5_role login password 'secret';
 set password_encryption = 'scram-sha-256'; create role scram_role login password 'secret';
 create role clear_role login password 'secret'; create role tls_role login password 'secret';
-create role trust_role login;";
+create role trust_role login; create role cert_role login;";
 
 impl Scratch {
     /// The server of this moment's tests.
@@ -49,14 +52,16 @@ impl Scratch {
         run("initdb", &["-D", path("data").to_str().unwrap(), "-A", "trust", "-U", "postgres", "--no-sync"]);
         std::fs::write(path("data/pg_hba.conf"), HBA).unwrap();
         let (root_certificate, other_root_certificate) = (path("root.pem"), path("other.pem"));
-        make_certificates(&path("data"), &root_certificate, &other_root_certificate);
+        let client_certificate = (path("client.pem"), path("client.key"));
+        make_certificates(&path("data"), &root_certificate, &other_root_certificate, &client_certificate);
         let options = format!(
-            "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c fsync=off -c ssl=on",
-            directory.path().display()
+            "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c fsync=off -c ssl=on -c ssl_ca_file={}",
+            directory.path().display(),
+            root_certificate.display()
         );
         let (data, log) = (path("data"), path("log"));
         run("pg_ctl", &["-D", data.to_str().unwrap(), "-l", log.to_str().unwrap(), "-w", "-o", &options, "start"]);
-        let scratch = Self { directory, port, root_certificate, other_root_certificate };
+        let scratch = Self { directory, port, root_certificate, other_root_certificate, client_certificate };
         scratch.sql(ROLES);
         scratch
     }
@@ -87,7 +92,7 @@ impl Drop for Scratch {
     }
 }
 
-fn make_certificates(data: &Path, root: &Path, other: &Path) {
+fn make_certificates(data: &Path, root: &Path, other: &Path, client: &(PathBuf, PathBuf)) {
     let authority = |file: &Path| {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -104,6 +109,11 @@ fn make_certificates(data: &Path, root: &Path, other: &Path) {
     std::fs::write(&key_file, key.serialize_pem()).unwrap();
     std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
     own(&key_file);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "cert_role");
+    std::fs::write(&client.0, parameters.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+    std::fs::write(&client.1, key.serialize_pem()).unwrap();
 }
 
 /// Gives a file to the user that runs Postgres, which refuses to be root.

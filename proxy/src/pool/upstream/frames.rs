@@ -1,5 +1,7 @@
 //! The server's messages while a connection is being made: few, small, and from a server not yet known to be one.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
@@ -42,6 +44,11 @@ impl<'a> Frames<'a> {
     /// Whether somebody else than the server's own machine could read what is sent.
     pub(super) fn is_private(&self) -> bool {
         self.socket.is_private()
+    }
+
+    /// What binds an authentication to this connection, if it is encrypted.
+    pub(super) fn channel_binding(&self) -> Option<Arc<[u8]>> {
+        self.socket.channel_binding()
     }
 
     pub(super) async fn next(&mut self) -> Result<Frame, Fault> {

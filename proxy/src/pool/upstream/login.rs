@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use zeroize::Zeroizing;
 
 use super::frames::{Frames, error_fields, int32, parameter, text};
-use super::{Target, garbled, not_let_in, unreachable};
+use super::{Protocol, Target, garbled, not_let_in, unreachable};
 use crate::domain::{Fault, Origin, SqlState};
 
 /// More rounds than this are refused: a server could occupy us for hours with one number.
@@ -41,7 +41,7 @@ pub(super) async fn log_in(frames: &mut Frames<'_>, target: &Target, role: &str)
                 return Ok(Session { pid, secret, parameters });
             }
             b'E' => return Err(refused(&frame.body)),
-            b'N' | b'v' => {}
+            b'N' => {}
             _ => return Err(garbled("an unexpected message before ReadyForQuery")),
         }
     }
@@ -58,7 +58,11 @@ async fn authenticate(frames: &mut Frames<'_>, target: &Target, role: &str) -> R
         match frame.kind {
             b'R' => {}
             b'E' => return Err(refused(&frame.body)),
-            b'N' | b'v' => continue,
+            b'N' => continue,
+            b'v' => {
+                negotiated(frame.body, target.protocol)?;
+                continue;
+            }
             _ => return Err(garbled("an unexpected message during authentication")),
         }
         match int32(&mut frame.body)? {
@@ -87,19 +91,38 @@ async fn authenticate(frames: &mut Frames<'_>, target: &Target, role: &str) -> R
     }
 }
 
-/// SCRAM-SHA-256 as the client. It returns only when the server has proven that it knows the password too.
+/// NegotiateProtocolVersion: an older minor version of protocol 3, and that there is nothing we asked for beside it.
+fn negotiated(mut body: Bytes, asked: Protocol) -> Result<(), Fault> {
+    let (version, unknown_options) = (int32(&mut body)?, int32(&mut body)?);
+    let is_older = u32::try_from(version).is_ok_and(|version| (3 << 16..asked.number()).contains(&version));
+    if is_older && unknown_options == 0 && body.is_empty() {
+        Ok(())
+    } else {
+        Err(garbled("it negotiates a protocol that nobody asked for"))
+    }
+}
+
+/// SCRAM-SHA-256 as the client, bound to the TLS connection where both sides can. It returns only when the server has proven that it knows the password too.
 async fn scram(frames: &mut Frames<'_>, mut mechanisms: Bytes, password: Zeroizing<String>) -> Result<(), Fault> {
-    let mut offered = false;
+    let (mut offers_plain, mut offers_plus) = (false, false);
     while !mechanisms.is_empty() {
-        offered |= text(&mut mechanisms)? == SCRAM_SHA_256;
+        match text(&mut mechanisms)?.as_str() {
+            SCRAM_SHA_256 => offers_plain = true,
+            SCRAM_SHA_256_PLUS => offers_plus = true,
+            _ => {}
+        }
     }
-    if !offered {
-        return Err(unreachable("the server offers no SASL mechanism that is supported"));
-    }
-    let mut exchange = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
+    let (mechanism, binding) = match frames.channel_binding() {
+        Some(data) if offers_plus => (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(data.to_vec())),
+        // The server is told that we would have: if it did offer it, somebody in between took the offer away.
+        Some(_) if offers_plain => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+        None if offers_plain => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+        _ => return Err(unreachable("the server offers no SASL mechanism that is supported")),
+    };
+    let mut exchange = ScramSha256::new(password.as_bytes(), binding);
     let first = exchange.message();
     let length = u32::try_from(first.len()).unwrap_or(u32::MAX).to_be_bytes();
-    answer(frames, &[SCRAM_SHA_256.as_bytes(), b"\0", &length, first]).await?;
+    answer(frames, &[mechanism.as_bytes(), b"\0", &length, first]).await?;
 
     let challenge = sasl_message(frames, 11).await?;
     check_iterations(&challenge)?;

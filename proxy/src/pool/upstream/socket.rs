@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -77,6 +78,14 @@ impl ServerSocket {
             Self::Unix(_) | Self::Tls(_) => true,
         }
     }
+
+    /// The `tls-server-end-point` data of the server's certificate, where there is one that has such data.
+    pub(super) fn channel_binding(&self) -> Option<Arc<[u8]>> {
+        match self {
+            Self::Tls(socket) => tls::connector::channel_binding(socket),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
 }
 
 /// Connects, and encrypts where that is asked for. The caller bounds the time.
@@ -107,6 +116,7 @@ async fn encrypt(socket: TcpStream, host: &str, connector: &Connector) -> Result
     let read = plain.read(&mut answer).await.map_err(|error| unreachable(format!("SSLRequest: {error}")))?;
     match answer.get(..read) {
         Some([b'S', early @ ..]) => tls::refuse_early_bytes(early).map_err(|fault| garbled(fault.message))?,
+        Some(b"N") if connector.may_be_refused() => return Ok(plain),
         Some([b'N', ..]) => return Err(unreachable("the server does not offer TLS, which upstream.tls asks for")),
         Some([]) | None => return Err(unreachable("the server closed the connection at SSLRequest")),
         Some(_) => return Err(garbled("the answer to SSLRequest is neither S nor N")),

@@ -1,15 +1,13 @@
-//! The startup packet to the server, protocol 3.0.
+//! The startup packet to the server.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::StartupSettings;
+use super::{Protocol, StartupSettings};
 
-const PROTOCOL_3_0: u32 = 196_608;
-
-pub(super) fn packet(database: &str, role: &str, settings: &StartupSettings) -> Bytes {
+pub(super) fn packet(database: &str, role: &str, protocol: Protocol, settings: &StartupSettings) -> Bytes {
     let mut packet = BytesMut::with_capacity(256);
     packet.put_u32(0);
-    packet.put_u32(PROTOCOL_3_0);
+    packet.put_u32(protocol.number());
     for (name, value) in parameters(database, role, settings) {
         for text in [name, value] {
             // A zero byte would end the text early and turn its rest into a parameter of its own.

@@ -16,6 +16,8 @@ pub struct Target {
     pub address: Address,
     /// TLS, for a TCP address; none for plain text.
     pub tls: Option<Connector>,
+    /// The newest protocol that is asked for. A server that doesn't speak it answers with what it does speak.
+    pub protocol: Protocol,
     /// The bound on making one connection, name lookup and authentication included.
     pub connect_timeout: Duration,
     /// The passwords of the roles that have one.
@@ -35,11 +37,34 @@ impl Target {
         Self {
             address,
             tls: None,
+            protocol: Protocol::default(),
             connect_timeout: Duration::from_secs(10),
             passwords: Passwords::default(),
             startup: StartupSettings::default(),
             approved: Approved::default(),
             repair_role_settings: false,
+        }
+    }
+}
+
+/// `upstream.max_protocol_version`, as libpq has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+pub enum Protocol {
+    /// What every server speaks.
+    #[serde(rename = "3.0")]
+    V3_0,
+    /// With long keys for cancel requests, from Postgres 18 on.
+    #[default]
+    #[serde(rename = "3.2")]
+    V3_2,
+}
+
+impl Protocol {
+    /// As the startup packet has it.
+    pub(super) const fn number(self) -> u32 {
+        match self {
+            Self::V3_0 => 3 << 16,
+            Self::V3_2 => 3 << 16 | 2,
         }
     }
 }

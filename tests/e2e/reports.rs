@@ -11,7 +11,7 @@ fn stage() -> (Arc<Cluster>, Wire) {
     let cluster = Cluster::shared();
     let mut admin = cluster.open("postgres");
     let made = admin.query(
-        "select pg_advisory_lock(2); do $do$ begin if to_regclass('metered') is null then \
+        "select pg_advisory_xact_lock(2); do $do$ begin if to_regclass('metered') is null then \
          create table metered (id int); create table deferring (id int); \
          create function report() returns trigger language plpgsql as $$ begin if exists (select from rows) then \
              raise info using errcode = 'CM100', message = 'pgcordon meter'; end if; return null; end $$; \
@@ -21,7 +21,7 @@ fn stage() -> (Arc<Cluster>, Wire) {
          create function later() returns trigger language plpgsql as $$ begin perform ins(1); return null; end $$; \
          create constraint trigger l after insert on deferring deferrable initially deferred for each row execute function later(); \
          create procedure twice() language plpgsql as $$ begin insert into metered values (1); commit; insert into metered values (1); end $$; \
-         end if; end $do$; select pg_advisory_unlock(2)",
+         end if; end $do$",
     );
     assert!(!made.contains("E("), "{made}");
     let wire = cluster.open("postgres");

@@ -73,14 +73,24 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// A program of the server that is tested: beside the initdb on PATH, as `pgcordon dev` looks for it, else Debian's newest.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin"))
+        .collect();
+    directories.sort();
+    directories.extend(std::env::split_paths(&path).find(|directory| directory.join("initdb").exists()));
+    let installed = directories.into_iter().rev().map(|directory| directory.join(name)).find(|path| path.exists());
+    installed.unwrap_or_else(|| PathBuf::from(name))
+}
+
 /// Postgres refuses to be root.
-fn command(program: &str) -> Command {
-    let installed =
-        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path()).max();
-    let program = installed
-        .map(|path| path.join("bin").join(program))
-        .filter(|path| path.exists())
-        .unwrap_or(PathBuf::from(program));
+fn command(name: &str) -> Command {
+    let program = program(name);
     let mut command = if is_root() {
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--"]).arg(program);

@@ -1,6 +1,6 @@
 //! A Postgres of this test binary's own, a migrated database in it for each test, and the program to run against it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -185,10 +185,23 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn command(program: &str) -> Command {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let newest = versions.map(|entry| entry.path().join("bin").join(program)).filter(|path| path.exists()).max();
-    let program = newest.unwrap_or_else(|| Path::new(program).to_owned());
+/// A program of the server that is tested: beside the initdb on PATH, as `pgcordon dev` looks for it, else Debian's newest.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin"))
+        .collect();
+    directories.sort();
+    directories.extend(std::env::split_paths(&path).find(|directory| directory.join("initdb").exists()));
+    let installed = directories.into_iter().rev().map(|directory| directory.join(name)).find(|path| path.exists());
+    installed.unwrap_or_else(|| PathBuf::from(name))
+}
+
+fn command(name: &str) -> Command {
+    let program = program(name);
     let mut command = if is_root() {
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--"]).arg(program);

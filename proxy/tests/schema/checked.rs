@@ -268,3 +268,49 @@ async fn a_database_without_cordon_cant_be_checked() {
     let error = check::check(&client, &RoleNames::default(), &ContextNames::default()).await.expect_err("no cordon");
     assert!(error.to_string().contains("pgcordon migrate"), "{error}");
 }
+
+/// Powers that newer versions brought: a tenant that has one is a finding.
+#[tokio::test]
+async fn privileges_and_roles_of_newer_versions_are_seen() {
+    let database = Database::hardened().await;
+    let _alone = scratch::MAKING.lock().await;
+    let (admin, version) = (database.admin().await, database.version().await);
+    for (since, id, grant, revoke) in [
+        (17, "maintain-granted", "grant maintain on note to pgcordon_app", "revoke maintain on note from pgcordon_app"),
+        (17, "maintain-granted", "grant maintain on comment to public", "revoke maintain on comment from public"),
+        (17, "role-member", "grant pg_maintain to pgcordon_app", "revoke pg_maintain from pgcordon_app"),
+        (
+            16,
+            "role-member",
+            "grant pg_create_subscription to pgcordon_app",
+            "revoke pg_create_subscription from pgcordon_app",
+        ),
+        (
+            16,
+            "role-member",
+            "grant pg_use_reserved_connections to pgcordon_readonly",
+            "revoke pg_use_reserved_connections from pgcordon_readonly",
+        ),
+        (
+            18,
+            "role-member",
+            "grant pg_signal_autovacuum_worker to pgcordon_app",
+            "revoke pg_signal_autovacuum_worker from pgcordon_app",
+        ),
+        (
+            17,
+            "catalog-unhardened",
+            "grant execute on function pg_wal_summary_contents to public",
+            "revoke execute on function pg_wal_summary_contents from public",
+        ),
+    ] {
+        if version >= since {
+            admin.batch_execute(grant).await.unwrap();
+            let found = findings(&database).await;
+            admin.batch_execute(revoke).await.unwrap();
+            assert!(found.iter().any(|one| one.id == id && one.severity < Severity::Low), "{grant}: {found:#?}");
+            let left = findings(&database).await;
+            assert!(!left.iter().any(|one| one.id == id), "after {revoke}: {left:#?}");
+        }
+    }
+}

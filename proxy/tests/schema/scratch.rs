@@ -1,7 +1,7 @@
 //! A Postgres of this test binary's own, and in it a migrated and hardened database for each test.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -113,6 +113,12 @@ impl Database {
         protect::protect(&mut self.admin().await, &roles, &names, table, options).await.unwrap().statements
     }
 
+    /// The major version of its server.
+    pub(crate) async fn version(&self) -> i32 {
+        let sql = "select current_setting('server_version_num')::int / 10000";
+        self.admin().await.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
     /// Where its server listens.
     pub(crate) fn sockets(&self) -> &Path {
         self.scratch.directory.path()
@@ -214,10 +220,23 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn command(program: &str) -> Command {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let newest = versions.map(|entry| entry.path().join("bin").join(program)).filter(|path| path.exists()).max();
-    let program = newest.unwrap_or_else(|| Path::new(program).to_owned());
+/// A program of the server that is tested: beside the initdb on PATH, as `pgcordon dev` looks for it, else Debian's newest.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin"))
+        .collect();
+    directories.sort();
+    directories.extend(std::env::split_paths(&path).find(|directory| directory.join("initdb").exists()));
+    let installed = directories.into_iter().rev().map(|directory| directory.join(name)).find(|path| path.exists());
+    installed.unwrap_or_else(|| PathBuf::from(name))
+}
+
+fn command(name: &str) -> Command {
+    let program = program(name);
     let mut command = if is_root() {
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--"]).arg(program);

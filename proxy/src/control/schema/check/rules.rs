@@ -110,6 +110,14 @@ pub(super) const ALL: &[Rule] = &[
             FROM app_table r, tenant t WHERE has_table_privilege(t.oid, r.oid, 'TRUNCATE')",
     },
     Rule {
+        id: "maintain-granted",
+        // A privilege since Postgres 17, and unknown to has_table_privilege before that.
+        sql: "SELECT 'medium', r.name, 'the role ' || t.rolname || ' may CLUSTER, REINDEX and lock it, and change its statistics, for all workspaces',
+                'REVOKE MAINTAIN ON ' || r.name || ' FROM PUBLIC, ' || quote_ident(t.rolname)
+            FROM app_table r JOIN pg_class c USING (oid), tenant t
+            WHERE EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.privilege_type = 'MAINTAIN' AND a.grantee IN (0, t.oid))",
+    },
+    Rule {
         id: "trigger-granted",
         sql: "SELECT 'high', r.name, 'the role ' || t.rolname || ' may put triggers on it or refer to it, and so see other workspaces'' rows',
                 'REVOKE TRIGGER, REFERENCES ON ' || r.name || ' FROM PUBLIC, ' || quote_ident(t.rolname)

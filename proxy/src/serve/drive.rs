@@ -489,7 +489,7 @@ impl Driver {
         let mut fresh = 0;
         while self.to_server.is_clear() && self.session.may_yet_commit() {
             let progress = {
-                let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes.borrow_mut());
+                let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes());
                 let lanes = &mut *lanes;
                 let Some(lease) = &mut self.lease else { return };
                 let fresh = &scratch[..fresh];

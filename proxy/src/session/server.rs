@@ -219,7 +219,10 @@ impl Session {
     fn is_enough(&self, frame: Frame, seen: &[u8]) -> bool {
         let swallowing = matches!(self.expects.head(), Some(Expect::Injected(_)));
         match frame.tag {
-            b'N' => seen.len() >= NOTICE_OPENED_BYTES_MAX || !may_be_report(seen),
+            b'N' => {
+                let is_opened = self.reported.is_some() || may_be_report(seen);
+                !is_opened || seen.len() >= NOTICE_OPENED_BYTES_MAX
+            }
             b'S' | b'A' => frame.total > OPENED_MESSAGE_BYTES_MAX,
             b'Z' | b'C' | b's' => false,
             b'E' => seen.len() >= OPENED_MESSAGE_BYTES_MAX,
@@ -245,10 +248,12 @@ impl Session {
         }
     }
 
-    /// A notice for a setting that the client asked for when it connected.
+    /// A notice for a setting that the client asked for when it connected. One that isn't there as a whole is too long.
     fn keep_notice(&mut self, seen: &[u8]) {
+        let is_whole = Frame::from_server(seen).ok().flatten().is_some_and(|frame| frame.is_whole(seen));
         if let Some(reported) = &mut self.reported
             && reported.notices.len() < NOTICES_KEPT_MAX
+            && is_whole
         {
             reported.notices.push(Bytes::copy_from_slice(seen));
         }

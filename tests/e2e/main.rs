@@ -5,6 +5,7 @@ mod audit;
 mod bad_input;
 mod cancelling;
 mod connecting;
+mod conversations;
 mod crowded;
 mod differential;
 mod disconnecting;

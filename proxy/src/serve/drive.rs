@@ -242,7 +242,7 @@ impl Driver {
             self.core.counters.transaction();
             self.leave().await;
         }
-        if self.session.is_waiting() {
+        if self.session.is_waiting() && !(self.held && self.session.may_be_heard()) {
             return Ok(());
         }
         // A client that keeps its server connection must be heard again, though it has sent nothing more so far.

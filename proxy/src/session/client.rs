@@ -33,6 +33,16 @@ pub enum Taken {
     Ended,
 }
 
+/// What becomes of a message.
+pub(super) enum Next {
+    /// It is dealt with.
+    Go,
+    /// It comes again when rows are reserved for it.
+    Ask(Request),
+    /// It comes again when all before it is answered.
+    Wait,
+}
+
 /// One message, and where it stands in the input.
 #[derive(Clone, Copy)]
 pub(super) struct Message<'a> {
@@ -98,10 +108,15 @@ impl Session {
                 self.awaiting = true;
                 return Ok((at, Taken::Held));
             }
-            if let Some(request) = self.message(message, backend, core, lanes)? {
-                return Ok((at, Taken::Ask(request)));
+            match self.message(message, backend, core, lanes)? {
+                Next::Go => at += message.seen().len(),
+                Next::Ask(request) => return Ok((at, Taken::Ask(request))),
+                Next::Wait => {
+                    inject::bare(lanes.server.author(input), b'H');
+                    self.awaiting = true;
+                    return Ok((at, Taken::Held));
+                }
             }
-            at += message.seen().len();
         }
     }
 
@@ -111,19 +126,19 @@ impl Session {
         backend: &mut BackendState,
         core: &mut Core<'_>,
         lanes: &mut Lanes,
-    ) -> Result<Option<Request>, Fault> {
+    ) -> Result<Next, Fault> {
         let tag = message.frame.tag;
         if self.copying_in {
-            return self.copy_data(message, lanes).map(|()| None);
+            return self.copy_data(message, lanes).map(|()| Next::Go);
         }
         if self.skipping && matches!(tag, b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C') {
             self.pass(message, lanes);
-            return Ok(None);
+            return Ok(Next::Go);
         }
         match tag {
             b'Q' => return Ok(self.query(message, backend, core, lanes)),
             b'F' => self.call(message, backend, core, lanes),
-            b'P' => self.parse(message, backend, core, lanes)?,
+            b'P' => return Ok(self.parse(message, backend, core, lanes)),
             b'B' => self.bind(message, backend, core, lanes),
             b'D' => self.describe(message, backend, core, lanes),
             b'C' => self.close(message, backend, lanes),
@@ -134,15 +149,21 @@ impl Session {
                 self.skipping = false;
                 self.raise_barrier();
             }
-            b'c' | b'f' => self.send(message, Expect::CopyEnd, lanes),
+            b'c' | b'f' => {
+                self.early_data = false;
+                self.send(message, Expect::CopyEnd, lanes);
+            }
             b'H' if message.frame.total > HEAD => {
                 self.send(message, Expect::Malformed, lanes);
                 self.in_cycle = true;
             }
-            b'd' | b'H' => self.pass(message, lanes),
+            b'd' | b'H' => {
+                self.early_data |= tag == b'd' && !self.expects.is_empty();
+                self.pass(message, lanes);
+            }
             tag => return Err(invalid_type(tag)),
         }
-        Ok(None)
+        Ok(Next::Go)
     }
 
     /// While the server may still read copy data, nothing else reaches it: it would do what it is told as soon as the copy has
@@ -176,24 +197,27 @@ impl Session {
         backend: &mut BackendState,
         core: &mut Core<'_>,
         lanes: &mut Lanes,
-    ) -> Option<Request> {
+    ) -> Next {
         let text = if message.is_whole() { open::query(message.seen()).ok() } else { None };
         let facts = match text {
             Some(text) => core.analysis.facts(text),
             // Too long to be opened, or not what a Query is: it may do everything.
             None => Some(Arc::new(Facts::unknown())),
         };
+        if self.names_depend_on_answers(facts.as_deref()) {
+            return Next::Wait;
+        }
         if text.is_some()
             && let Some(fault) = self.guarded(facts.as_ref(), core)
         {
             self.deny(message, fault, backend, lanes);
-            return None;
+            return Next::Go;
         }
         let watched = match self.admit(facts.as_ref(), text, core) {
-            Admitted::Ask(request) => return Some(request),
+            Admitted::Ask(request) => return Next::Ask(request),
             Admitted::Denied(fault) => {
                 self.deny(message, fault, backend, lanes);
-                return None;
+                return Next::Go;
             }
             Admitted::Send(watched) => watched,
         };
@@ -215,7 +239,7 @@ impl Session {
             }
         }
         self.raise_barrier();
-        None
+        Next::Go
     }
 
     fn call(&mut self, message: Message<'_>, backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
@@ -247,14 +271,17 @@ impl Session {
         backend: &mut BackendState,
         core: &Core<'_>,
         lanes: &mut Lanes,
-    ) -> Option<Request> {
+    ) -> Next {
         let portal = open::portal(message.seen()).and_then(|name| self.portals.get(name)).cloned();
         let (facts, text) = portal.map_or((None, None), |portal| (Some(portal.facts), portal.text));
+        if self.names_depend_on_answers(facts.as_deref()) {
+            return Next::Wait;
+        }
         let watched = match self.admit(facts.as_ref(), text.as_deref().map(str::as_bytes), core) {
-            Admitted::Ask(request) => return Some(request),
+            Admitted::Ask(request) => return Next::Ask(request),
             Admitted::Denied(fault) => {
                 self.deny(message, fault, backend, lanes);
-                return None;
+                return Next::Go;
             }
             Admitted::Send(watched) => watched,
         };
@@ -269,7 +296,7 @@ impl Session {
             inject::bare(lanes.server.author(message.input), b'H');
             self.awaiting = true;
         }
-        None
+        Next::Go
     }
 
     /// Passes a message on and queues what it brings.

@@ -132,6 +132,8 @@ pub struct Session {
     skipping: bool,
     /// Copy data flows from the client.
     copying_in: bool,
+    /// Copy data was sent before the server is known to wait for it. Whether it reads what follows as such isn't known either.
+    early_data: bool,
     /// Syncs of the client's, the last of its messages, that a copy would ignore and its failure wouldn't.
     copy_synced: usize,
     /// A copy has failed, and those Syncs are due.
@@ -197,6 +199,7 @@ impl Session {
             in_cycle: false,
             skipping: false,
             copying_in: false,
+            early_data: false,
             copy_synced: 0,
             copy_failed: false,
             copy_refused: false,
@@ -278,6 +281,9 @@ impl Session {
     pub fn release_withheld(&mut self, lanes: &mut Lanes) {
         if let Some(status) = self.withheld.take() {
             author::ready_in(lanes.client.author(&[]), status);
+            if matches!(self.expects.head(), Some(Expect::Ready)) {
+                self.expects.pop(&[], &mut lanes.client);
+            }
         }
     }
 
@@ -371,6 +377,7 @@ impl Session {
         self.in_cycle = false;
         self.skipping = false;
         self.copying_in = false;
+        self.early_data = false;
         self.copy_synced = 0;
         self.copy_failed = false;
         self.copy_refused = false;

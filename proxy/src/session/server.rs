@@ -87,7 +87,13 @@ impl Session {
             if relayed && frame.tag == b'Z' {
                 self.tell_parameters(input, backend, lanes);
             }
-            if relayed {
+            if let (b'E', Some(Expect::Bind(Some(name)))) = (frame.tag, self.expects.head())
+                && whole
+                && relayed
+            {
+                // Postgres quotes the name of the statement that it was told.
+                author::renamed_error(lanes.client.author(input), seen, crate::backend::Name::PREFIX, name);
+            } else if relayed {
                 lanes.client.relay(input, at..at + seen.len());
                 self.relaying = frame.total - seen.len();
             }
@@ -121,19 +127,15 @@ impl Session {
                     self.refit(backend, core, lanes);
                     self.expects.push(Expect::Ready, &mut lanes.client);
                 }
-                Fate::Withhold => {
-                    let paid = self.expects.pop(input, &mut lanes.client);
-                    self.paid(paid, core, lanes);
-                    return Ok((at, self.withhold(input, backend, lanes)));
-                }
+                Fate::Withhold => return Ok((at, self.withhold(input, backend, core, lanes))),
             }
             if matches!(self.expects.head(), Some(Expect::Ready)) {
-                self.expects.pop(input, &mut lanes.client);
                 if self.must_be_recorded(core) {
-                    return Ok((at, self.withhold(input, backend, lanes)));
+                    return Ok((at, self.withhold(input, backend, core, lanes)));
                 }
                 self.tell_parameters(input, backend, lanes);
                 author::ready_in(lanes.client.author(input), self.status);
+                self.expects.pop(input, &mut lanes.client);
             }
         }
         self.end_failed_copy(lanes);
@@ -158,9 +160,16 @@ impl Session {
     }
 
     /// The client's ReadyForQuery waits for the audit trail.
-    fn withhold(&mut self, input: &[u8], backend: &BackendState, lanes: &mut Lanes) -> Progress {
+    fn withhold(&mut self, input: &[u8], backend: &BackendState, core: &Core<'_>, lanes: &mut Lanes) -> Progress {
         self.tell_parameters(input, backend, lanes);
         self.withheld = Some(self.status);
+        // Answers of ours that are due behind it wait as well.
+        let paid = if self.expects.len() > 1 {
+            self.expects.stand_in(Expect::Ready)
+        } else {
+            self.expects.pop(input, &mut lanes.client)
+        };
+        self.paid(paid, core, lanes);
         self.settle(lanes);
         Progress::Withheld
     }
@@ -257,6 +266,7 @@ impl Session {
                     }
                 };
                 self.copy_synced = 0;
+                self.early_data = false;
                 // The Sync that the client sent with its Execute is read by nobody: another one must come. So is a Flush of ours.
                 self.in_cycle |= extended && self.copying_in;
                 self.awaiting = false;
@@ -273,7 +283,7 @@ impl Session {
                     None => Fate::RelayLast,
                 })
             }
-            (b'1', Expect::Parse(_)) | (b'2', Expect::Bind) => Ok(Fate::RelayLast),
+            (b'1', Expect::Parse(_)) | (b'2', Expect::Bind(_)) => Ok(Fate::RelayLast),
             (b'3', Expect::Close | Expect::CloseUnnamed(_)) => Ok(Fate::RelayLast),
             (b't', Expect::Describe) => Ok(Fate::Relay),
             (b'T' | b'n', Expect::Describe) => Ok(Fate::RelayLast),
@@ -427,6 +437,7 @@ impl Session {
             undo(&skipped, backend);
             statements.undo(skipped);
         });
+        self.note_skipped();
         self.skipping = !synced;
         // Whatever the client sent behind the error, a Query too, is skipped: the cycle is open until its Sync.
         self.in_cycle |= !synced;

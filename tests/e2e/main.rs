@@ -8,6 +8,7 @@ mod books;
 mod cancelling;
 mod client_certificates;
 mod connecting;
+mod conversations;
 mod crowded;
 mod differential;
 mod disconnecting;

@@ -29,6 +29,20 @@ impl Message {
             .map(|field| String::from_utf8_lossy(&field[1..]).into_owned())
     }
 
+    /// The fields of a RowDescription: name, column, type, modifier and format, but no table.
+    pub fn fields(&self) -> Vec<String> {
+        let (mut rest, mut all) = (self.body.get(2..).unwrap_or_default(), Vec::new());
+        while let Some(end) = rest.iter().position(|byte| *byte == 0) {
+            let (name, behind) = (String::from_utf8_lossy(&rest[..end]), &rest[end + 1..]);
+            let Some((numbers, next)) = behind.split_at_checked(18) else { break };
+            let number =
+                |range: std::ops::Range<usize>| numbers[range].iter().fold(0_u64, |n, b| n << 8 | u64::from(*b));
+            all.push(format!("{name}:{}:{}:{:x}:{}", number(4..6), number(6..10), number(12..16), number(16..18)));
+            rest = next;
+        }
+        all
+    }
+
     /// The message as a word of a transcript.
     pub fn word(&self) -> String {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').replace('\0', "=");
@@ -344,6 +358,23 @@ pub fn bind(portal: &str, statement: &str, values: &[&str]) -> Vec<u8> {
     }
     body.extend_from_slice(&[0, 0]);
     frame(b'B', &body)
+}
+
+/// Parse with parameter types.
+pub fn parse_typed(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
+    let mut body = format!("{name}\0{sql}\0").into_bytes();
+    body.extend_from_slice(&u16::try_from(types.len()).unwrap().to_be_bytes());
+    types.iter().for_each(|oid| body.extend_from_slice(&oid.to_be_bytes()));
+    frame(b'P', &body)
+}
+
+/// Bind of text parameters, with formats for the result.
+pub fn bind_as(portal: &str, statement: &str, values: &[&str], formats: &[u16]) -> Vec<u8> {
+    let mut message = bind(portal, statement, values);
+    message.truncate(message.len() - 2);
+    message.extend_from_slice(&u16::try_from(formats.len()).unwrap().to_be_bytes());
+    formats.iter().for_each(|format| message.extend_from_slice(&format.to_be_bytes()));
+    frame(b'B', &message[5..])
 }
 
 /// Describe of a statement (`S`) or portal (`P`).

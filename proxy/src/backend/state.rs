@@ -224,9 +224,11 @@ impl BackendState {
 pub struct Name(u64);
 
 impl Name {
+    /// What every name begins with.
+    pub const PREFIX: &[u8] = b"pgcordon:";
+
     /// The name as it goes over the wire, written into `buffer`.
     pub fn write(self, buffer: &mut [u8; 32]) -> &[u8] {
-        const PREFIX: &[u8] = b"pgcordon:";
         let mut at = buffer.len();
         let mut rest = self.0;
         loop {
@@ -237,8 +239,8 @@ impl Name {
                 break;
             }
         }
-        at -= PREFIX.len();
-        buffer[at..at + PREFIX.len()].copy_from_slice(PREFIX);
+        at -= Self::PREFIX.len();
+        buffer[at..at + Self::PREFIX.len()].copy_from_slice(Self::PREFIX);
         &buffer[at..]
     }
 }

@@ -246,7 +246,7 @@ impl Driver {
             self.core.counters.transaction();
             self.leave().await;
         }
-        if self.session.is_waiting() && !self.session.is_copying_in() {
+        if self.session.is_waiting() && !(self.held && self.session.may_be_heard()) {
             return Ok(());
         }
         // A client that keeps its server connection must be heard again, though it has sent nothing more so far.

@@ -33,13 +33,13 @@ pub enum Taken {
     Ended,
 }
 
-/// What became of one message.
-enum Sent {
+/// What becomes of a message.
+pub(super) enum Next {
     /// It is dealt with.
-    Yes,
-    /// Something must be asked first.
+    Go,
+    /// It comes again when rows are reserved for it.
     Ask(Request),
-    /// The server must have answered first.
+    /// It comes again when all before it is answered.
     Wait,
 }
 
@@ -109,9 +109,9 @@ impl Session {
                 return Ok((at, Taken::Held));
             }
             match self.message(message, backend, core, lanes)? {
-                Sent::Yes => at += message.seen().len(),
-                Sent::Ask(request) => return Ok((at, Taken::Ask(request))),
-                Sent::Wait => {
+                Next::Go => at += message.seen().len(),
+                Next::Ask(request) => return Ok((at, Taken::Ask(request))),
+                Next::Wait => {
                     inject::bare(lanes.server.author(input), b'H');
                     self.awaiting = true;
                     return Ok((at, Taken::Held));
@@ -126,19 +126,19 @@ impl Session {
         backend: &mut BackendState,
         core: &mut Core<'_>,
         lanes: &mut Lanes,
-    ) -> Result<Sent, Fault> {
+    ) -> Result<Next, Fault> {
         let tag = message.frame.tag;
         if self.copying_in {
-            return self.copy_data(message, lanes).map(|()| Sent::Yes);
+            return self.copy_data(message, lanes).map(|()| Next::Go);
         }
         if self.skipping && matches!(tag, b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C') {
             self.pass(message, lanes);
-            return Ok(Sent::Yes);
+            return Ok(Next::Go);
         }
         match tag {
             b'Q' => return Ok(self.query(message, backend, core, lanes)),
             b'F' => self.call(message, backend, core, lanes),
-            b'P' => self.parse(message, backend, core, lanes)?,
+            b'P' => return Ok(self.parse(message, backend, core, lanes)),
             b'B' => self.bind(message, backend, core, lanes),
             b'D' => self.describe(message, backend, core, lanes),
             b'C' => self.close(message, backend, lanes),
@@ -149,15 +149,21 @@ impl Session {
                 self.skipping = false;
                 self.raise_barrier();
             }
-            b'c' | b'f' => self.send(message, Expect::CopyEnd, lanes),
+            b'c' | b'f' => {
+                self.early_data = false;
+                self.send(message, Expect::CopyEnd, lanes);
+            }
             b'H' if message.frame.total > HEAD => {
                 self.send(message, Expect::Malformed, lanes);
                 self.in_cycle = true;
             }
-            b'd' | b'H' => self.pass(message, lanes),
+            b'd' | b'H' => {
+                self.early_data |= tag == b'd' && !self.expects.is_empty();
+                self.pass(message, lanes);
+            }
             tag => return Err(invalid_type(tag)),
         }
-        Ok(Sent::Yes)
+        Ok(Next::Go)
     }
 
     /// While the server may still read copy data, nothing else reaches it: it would do what it is told as soon as the copy has
@@ -191,25 +197,28 @@ impl Session {
         backend: &mut BackendState,
         core: &mut Core<'_>,
         lanes: &mut Lanes,
-    ) -> Sent {
+    ) -> Next {
         let text = if message.is_whole() { open::query(message.seen()).ok() } else { None };
         let facts = match text {
             Some(text) => core.analysis.facts(text),
             // Too long to be opened, or not what a Query is: it may do everything.
             None => Some(Arc::new(Facts::unknown())),
         };
+        if self.names_depend_on_answers(facts.as_deref()) {
+            return Next::Wait;
+        }
         if text.is_some()
             && let Some(fault) = self.guarded(facts.as_ref(), core)
         {
             self.deny(message, fault, backend, lanes);
-            return Sent::Yes;
+            return Next::Go;
         }
         let watched = match self.admit(Asking { facts: facts.as_ref(), text, portal: None, rows_max: 0 }, core) {
-            Admitted::Ask(request) => return Sent::Ask(request),
-            Admitted::Wait => return Sent::Wait,
+            Admitted::Ask(request) => return Next::Ask(request),
+            Admitted::Wait => return Next::Wait,
             Admitted::Denied(fault) => {
                 self.deny(message, fault, backend, lanes);
-                return Sent::Yes;
+                return Next::Go;
             }
             Admitted::Send(watched) => watched,
         };
@@ -231,7 +240,7 @@ impl Session {
             }
         }
         self.raise_barrier();
-        Sent::Yes
+        Next::Go
     }
 
     fn call(&mut self, message: Message<'_>, backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
@@ -263,20 +272,23 @@ impl Session {
         backend: &mut BackendState,
         core: &Core<'_>,
         lanes: &mut Lanes,
-    ) -> Sent {
+    ) -> Next {
         let portal = open::portal(message.seen()).and_then(|name| self.portals.get(name));
         let portal = portal.map(|(serial, portal)| (serial, portal.clone()));
         let (facts, text) =
             portal.as_ref().map_or((None, None), |(_, portal)| (Some(&portal.facts), portal.text.as_deref()));
+        if self.names_depend_on_answers(facts.map(|facts| &**facts)) {
+            return Next::Wait;
+        }
         let ran = portal.as_ref().map(|(serial, portal)| (*serial, portal.ran));
         let rows_max = open::rows_max(message.seen());
         let asking = Asking { facts, text: text.map(str::as_bytes), portal: ran, rows_max };
         let watched = match self.admit(asking, core) {
-            Admitted::Ask(request) => return Sent::Ask(request),
-            Admitted::Wait => return Sent::Wait,
+            Admitted::Ask(request) => return Next::Ask(request),
+            Admitted::Wait => return Next::Wait,
             Admitted::Denied(fault) => {
                 self.deny(message, fault, backend, lanes);
-                return Sent::Yes;
+                return Next::Go;
             }
             Admitted::Send(watched) => watched,
         };
@@ -291,7 +303,7 @@ impl Session {
             inject::bare(lanes.server.author(message.input), b'H');
             self.awaiting = true;
         }
-        Sent::Yes
+        Next::Go
     }
 
     /// Passes a message on and queues what it brings.

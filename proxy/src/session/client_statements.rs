@@ -5,16 +5,16 @@
 use std::sync::Arc;
 
 use crate::backend::{BackendState, Body, Moment, Name, Parsing, Unnamed};
-use crate::domain::Fault;
 use crate::sql::{Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::inject;
 use crate::wire::open::{self, BindHead, Named, Parse, named};
 
-use super::client::Message;
-use super::expect::{Expect, Injected, Own, Parsed};
+use super::client::{Message, Next};
+use super::expect::{Bound, Expect, Injected, Own, Parsed};
 use super::happened::Texts;
 use super::portals::{Portal, Ran};
+use super::statements::Place;
 use super::{Core, Lanes, Session};
 
 impl Session {
@@ -24,20 +24,23 @@ impl Session {
         backend: &mut BackendState,
         core: &mut Core<'_>,
         lanes: &mut Lanes,
-    ) -> Result<(), Fault> {
-        self.in_cycle = true;
+    ) -> Next {
         if !message.is_whole() {
             self.parse_unread(message, backend, lanes);
-            return Ok(());
+            return Next::Go;
         }
         let Ok(parse) = Parse::open(message.seen()) else {
             self.parse_free(message, lanes);
-            return Ok(());
+            return Next::Go;
         };
         let facts = core.analysis.facts(parse.text);
+        if self.names_depend_on_answers(facts.as_deref()) {
+            return Next::Wait;
+        }
+        self.in_cycle = true;
         if let Some(fault) = self.guarded(facts.as_ref(), core) {
             self.deny(message, fault, backend, lanes);
-            return Ok(());
+            return Next::Go;
         }
         if let Some(facts) = &facts {
             self.surface(facts, message, backend, lanes);
@@ -46,30 +49,48 @@ impl Session {
             let serial = self.statements.unnamed_replaced(parse.rest, facts);
             backend.set_unnamed(Unnamed::Of(self.id, serial));
             self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
-            return Ok(());
+            return Next::Go;
         }
         if self.statements.get(parse.name).is_some() {
             self.parse_again(message, parse.name, backend, lanes);
-            return Ok(());
+            return Next::Go;
         }
         if let Some(fault) = self.statements.no_room_for(parse.name, parse.rest, core.bodies) {
             self.deny(message, fault, backend, lanes);
-            return Ok(());
+            return Next::Go;
         }
         let (body, sent) = (core.bodies.intern(self.settings.meaning(), parse.rest, facts), core.bodies.moment());
-        self.statements.prepare(parse.name, body.clone(), sent, core.bodies);
+        let kept = self.statements.prepare(parse.name, body.clone(), sent, core.bodies);
+        if self.pin.is_some() {
+            // The names that its SQL knows and those of the protocol are the same, and nobody else has any here.
+            kept.place = Place::Own;
+            let expect = Expect::Parse(Parsed::Named { name: parse.name.into(), body: body.id(), sent });
+            self.send(message, expect, lanes);
+            return Next::Go;
+        }
         // Somebody may have prepared the same here. But tables may have been altered since, by whomever, and this client
         // is to see what they are now.
         let expect = Expect::Parse(Parsed::Named { name: parse.name.into(), body: body.id(), sent });
         self.prepare(message, &body, sent, expect, backend, lanes);
-        Ok(())
+        Next::Go
+    }
+
+    /// Whether a text names prepared statements of which an error could still take one away, or bring one back.
+    pub(super) fn names_depend_on_answers(&self, facts: Option<&Facts>) -> bool {
+        facts.is_some_and(|facts| !facts.prepared.is_empty() || !facts.deallocates.is_empty())
+            && (self.may_lose_names() || self.expects.may_undo_names())
+            && !self.expects.is_empty()
     }
 
     /// Whether what a message means depends on answers that are still to come: an error in an earlier cycle could take its
-    /// statement's name away, or bring it back; an error in its own cycle makes the server skip a Query.
+    /// statement's name away, or bring it back; an error in its own cycle makes the server skip a Query; and what follows copy
+    /// data may be read as such, or not.
     pub(super) fn depends_on_answers(&self, message: Message<'_>) -> bool {
         if self.skipping || self.copying_in || self.expects.is_empty() {
             return false;
+        }
+        if self.early_data && !matches!(message.frame.tag, b'd' | b'c' | b'f') {
+            return true;
         }
         let seen = message.seen();
         let may_lose_names = self.may_lose_names();
@@ -97,6 +118,7 @@ impl Session {
 
     /// A statement too long to be kept is on this server connection only, and so is its client.
     fn parse_unread(&mut self, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) {
+        self.in_cycle = true;
         self.pin = self.pin.or(Some(PinReason::NotUnderstood));
         if message.seen().get(HEAD) != Some(&0) {
             return self.parse_free(message, lanes);
@@ -110,7 +132,7 @@ impl Session {
     /// to it first, with an empty text, which not even a failed transaction refuses, and the server connection is
     /// cleared when it is given back.
     fn parse_again(&mut self, message: Message<'_>, name: &[u8], backend: &mut BackendState, lanes: &mut Lanes) {
-        if self.statements.get(name).is_none_or(|statement| !statement.surfaced) {
+        if self.statements.get(name).is_none_or(|statement| statement.place == Place::Shared) {
             let out = lanes.server.author(message.input);
             inject::about_statement(out, b'C', name);
             inject::parse(out, name, b"\0\0\0");
@@ -136,10 +158,15 @@ impl Session {
         for name in facts.prepared.iter().map(|name| name.as_bytes()) {
             let Some(statement) = self.statements.get_mut(name) else { continue };
             self.pin.get_or_insert(PinReason::Prepare);
-            if std::mem::replace(&mut statement.surfaced, true) {
+            if statement.place != Place::Shared {
                 continue;
             }
-            inject::parse(lanes.server.author(message.input), name, statement.body.rest());
+            statement.place = Place::Surfaced;
+            let out = lanes.server.author(message.input);
+            // An empty text may have been left there.
+            inject::about_statement(out, b'C', name);
+            inject::parse(out, name, statement.body.rest());
+            self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
             let kept = name.into();
             let injected = if in_cycle { Injected::SurfaceInCycle(kept) } else { Injected::Surface(kept) };
             self.expects.push(Expect::Injected(injected), &mut lanes.client);
@@ -149,7 +176,7 @@ impl Session {
             return surfaced;
         }
         for name in facts.deallocates.iter().map(|name| name.as_bytes()) {
-            if self.statements.get(name).is_none_or(|statement| statement.surfaced) {
+            if self.statements.get(name).is_none_or(|statement| statement.place != Place::Shared) {
                 continue;
             }
             let out = lanes.server.author(message.input);
@@ -193,27 +220,31 @@ impl Session {
     ) {
         self.in_cycle = true;
         let Ok(Some(head)) = BindHead::open(message.seen(), message.frame.total) else {
-            return self.send(message, Expect::Bind(None), lanes);
+            return self.send(message, Expect::Bind(Bound::default()), lanes);
         };
         if head.statement.is_empty() {
             let facts = self.statements.unnamed_facts().cloned();
             self.bring_unnamed(message, backend, lanes);
             let text = self.statements.unnamed().and_then(|rest| full_text(rest, core));
-            let bound = self.bound(head.portal, facts.as_ref(), text, backend, core);
-            return self.send(message, Expect::Bind(bound), lanes);
+            let portal = self.bound(head.portal, facts.as_ref(), text, backend, core);
+            return self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
         }
-        let Some(statement) = self.statements.get(head.statement) else {
+        let Some((own_name, statement)) = self.statements.get_with_name(head.statement) else {
             // It may have been prepared by SQL, or by a Parse too long to be opened.
-            let bound = self.bound(head.portal, Some(&Arc::new(Facts::hidden())), None, backend, core);
-            return self.send(message, Expect::Bind(bound), lanes);
+            let portal = self.bound(head.portal, Some(&Arc::new(Facts::hidden())), None, backend, core);
+            return self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
         };
-        let (body, parsing) = (statement.body.clone(), statement.parsing);
+        let (own_name, body, parsing) = (own_name.clone(), statement.body.clone(), statement.parsing);
+        if statement.place == Place::Own {
+            let portal = self.bound(head.portal, body.facts(), full_text(body.rest(), core), backend, core);
+            return self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
+        }
         let name = self.bring(&body, parsing, message, backend, core, lanes);
         let out = lanes.server.author(message.input);
         inject::bind_head(out, head.portal, name.write(&mut [0; 32]), message.frame.total - head.bytes);
         self.pass_from(message, head.bytes, lanes);
-        let bound = self.bound(head.portal, body.facts(), full_text(body.rest(), core), backend, core);
-        self.expects.push(Expect::Bind(bound), &mut lanes.client);
+        let portal = self.bound(head.portal, body.facts(), full_text(body.rest(), core), backend, core);
+        self.expects.push(Expect::Bind(Bound { portal, statement: Some(own_name) }), &mut lanes.client);
     }
 
     fn bound(
@@ -242,7 +273,7 @@ impl Session {
         match named(message.seen()) {
             Ok(Named::Statement(b"")) => self.bring_unnamed(message, backend, lanes),
             Ok(Named::Statement(name)) => {
-                if let Some(statement) = self.statements.get(name) {
+                if let Some(statement) = self.statements.get(name).filter(|each| each.place != Place::Own) {
                     let (body, parsing) = (statement.body.clone(), statement.parsing);
                     let name = self.bring(&body, parsing, message, backend, core, lanes);
                     inject::about_statement(lanes.server.author(message.input), b'D', name.write(&mut [0; 32]));
@@ -264,7 +295,7 @@ impl Session {
             }
             Ok(Named::Statement(name)) => {
                 if let Some(statement) = self.statements.remove(name) {
-                    if statement.surfaced {
+                    if statement.place != Place::Shared {
                         inject::about_statement(lanes.server.author(message.input), b'C', name);
                         self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
                     }

@@ -48,6 +48,12 @@ pub(super) enum Barrier {
 }
 
 impl Session {
+    /// Whether a client whose message was held is to be heard again, although not all is answered: the server waits for
+    /// copy data.
+    pub const fn may_be_heard(&self) -> bool {
+        self.copying_in
+    }
+
     /// Whether the client's next message must wait.
     pub(super) fn is_held(&self) -> bool {
         // Copy data is what the server waits for itself.
@@ -143,12 +149,17 @@ impl Session {
         self.erred |= self.barrier != Barrier::None && self.expects.begin() >= self.removal.since;
     }
 
+    /// The server has skipped what was sent up to a Sync, and with it perhaps what was to take something away.
+    pub(super) fn note_skipped(&mut self) {
+        self.erred |= self.barrier != Barrier::None && self.expects.begin() > self.removal.since;
+    }
+
     /// All is answered: settings are read back as soon as the transaction is over.
     pub(super) fn settle(&mut self, lanes: &mut Lanes) {
         if !self.expects.is_empty() {
             return;
         }
-        self.awaiting = false;
+        (self.awaiting, self.early_data) = (false, false);
         if self.barrier == Barrier::Raised && !self.in_cycle {
             self.barrier = Barrier::None;
         }

@@ -2,6 +2,7 @@
 //! to the next Sync; this queue says for each answer whether the client gets it, and what must be undone when it never comes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::backend::{Moment, Name};
 use crate::domain::Fault;
@@ -15,8 +16,8 @@ use super::watched::Watched;
 pub(super) enum Expect {
     /// ParseComplete of the client's own Parse.
     Parse(Parsed),
-    /// BindComplete, of a portal that is remembered under this serial number.
-    Bind(Option<u64>),
+    /// BindComplete.
+    Bind(Bound),
     /// CloseComplete.
     Close,
     /// CloseComplete of a portal that is remembered.
@@ -59,9 +60,14 @@ impl Expect {
         is_sync(self) || matches!(self, Self::Query(..) | Self::Call)
     }
 
-    /// Whether it stands for a message after which a name is taken or free.
+    /// Whether it stands for a message after which a name is taken or free: the client's, or one of ours.
     const fn notes_name(&self) -> bool {
-        matches!(self, Self::Parse(Parsed::Named { .. }) | Self::Own(_))
+        matches!(
+            self,
+            Self::Parse(Parsed::Named { .. })
+                | Self::Injected(Injected::Parse(..) | Injected::SurfaceInCycle(_))
+                | Self::Own(_)
+        )
     }
 
     /// The serial number of the client's unnamed statement, or of there being none, from this message on.
@@ -76,11 +82,20 @@ impl Expect {
     }
 }
 
+/// What a Bind was for.
+#[derive(Debug, Default)]
+pub(super) struct Bound {
+    /// The portal, if it is remembered, by its serial number.
+    pub(super) portal: Option<u64>,
+    /// The client's name for the statement, if that is a shared one.
+    pub(super) statement: Option<Arc<[u8]>>,
+}
+
 /// What becomes untrue when a Parse fails or is skipped.
 #[derive(Debug)]
 pub(super) enum Parsed {
     /// The client's statement with this name, with the number of its body, and when it was sent.
-    Named { name: Box<[u8]>, body: u64, sent: Moment },
+    Named { name: Arc<[u8]>, body: u64, sent: Moment },
     /// The client's unnamed statement with this serial number.
     Unnamed(u64),
     /// Nothing of ours depends on it.
@@ -144,7 +159,7 @@ impl BindStep {
 #[derive(Debug)]
 pub(super) enum Own {
     /// CloseComplete: the client no longer has this statement.
-    CloseComplete(Box<[u8]>, Box<Statement>),
+    CloseComplete(Arc<[u8]>, Box<Statement>),
 }
 
 /// What of its data a client had sent when a copy began.
@@ -284,6 +299,11 @@ impl Expects {
         if self.queue.len() == 1 {
             self.settle(client);
         }
+    }
+
+    /// The head has come, but the client isn't to know yet, nor of what follows.
+    pub(super) fn stand_in(&mut self, expect: Expect) -> Option<Expect> {
+        self.queue.front_mut().map(|head| std::mem::replace(head, expect))
     }
 
     /// The head has come. Answers of ours that follow it are due.

@@ -134,6 +134,8 @@ pub struct Session {
     skipping: bool,
     /// Copy data flows from the client.
     copying_in: bool,
+    /// Copy data was sent before the server is known to wait for it. Whether it reads what follows as such isn't known either.
+    early_data: bool,
     /// Syncs of the client's, the last of its messages, that a copy would ignore and its failure wouldn't.
     copy_synced: usize,
     /// A copy has failed, and those Syncs are due.
@@ -203,6 +205,7 @@ impl Session {
             in_cycle: false,
             skipping: false,
             copying_in: false,
+            early_data: false,
             copy_synced: 0,
             copy_failed: false,
             copy_refused: false,
@@ -272,11 +275,6 @@ impl Session {
         !self.expects.is_empty() || self.deciding.is_some()
     }
 
-    /// Whether the server takes copy data, and nothing else of the client's waits for it.
-    pub const fn is_copying_in(&self) -> bool {
-        self.copying_in
-    }
-
     /// What the audit trail is to be told at once, since this was last asked.
     pub fn take_happened(&mut self) -> Vec<Happened> {
         if !self.owes_records {
@@ -307,6 +305,9 @@ impl Session {
     pub fn release_withheld(&mut self, lanes: &mut Lanes) {
         if let Some(status) = self.withheld.take() {
             author::ready_in(lanes.client.author(&[]), status);
+            if matches!(self.expects.head(), Some(Expect::Ready)) {
+                self.expects.pop(&[], &mut lanes.client);
+            }
         }
     }
 
@@ -400,6 +401,7 @@ impl Session {
         self.in_cycle = false;
         self.skipping = false;
         self.copying_in = false;
+        self.early_data = false;
         self.copy_synced = 0;
         self.copy_failed = false;
         self.copy_refused = false;

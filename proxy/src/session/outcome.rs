@@ -16,7 +16,7 @@ use crate::wire::frame::HEAD;
 use crate::wire::{inject, open};
 
 use super::admission::Request;
-use super::expect::{Expect, Injected};
+use super::expect::{Bound, Expect, Injected};
 use super::happened::{Happened, sqlstate};
 use super::portals::Ran;
 use super::transaction::{Wrote, kind_of};
@@ -229,7 +229,7 @@ impl Session {
             self.end_claims(watched, core);
         }
         match skipped {
-            Expect::Bind(Some(serial)) => self.portals.undone(serial),
+            Expect::Bind(Bound { portal: Some(serial), .. }) => self.portals.undone(serial),
             other => self.statements.undo(other),
         }
     }

@@ -13,7 +13,7 @@ use crate::wire::frame::HEAD;
 use crate::wire::{Frame, author, inject, open};
 
 use super::admission::Request;
-use super::expect::{BindStep, CopyInput, Expect, Injected, Parsed};
+use super::expect::{BindStep, Bound, CopyInput, Expect, Injected, Parsed};
 use super::reports::may_be_report;
 use super::{Core, Lanes, Progress, Session};
 
@@ -99,7 +99,13 @@ impl Session {
             if relayed && frame.tag == b'Z' {
                 self.tell_parameters(input, backend, lanes);
             }
-            if relayed {
+            if let (b'E', Some(Expect::Bind(Bound { statement: Some(name), .. }))) = (frame.tag, self.expects.head())
+                && frame.is_whole(rest)
+                && relayed
+            {
+                // Postgres quotes the name of the statement that it was told.
+                author::renamed_error(lanes.client.author(input), seen, crate::backend::Name::PREFIX, name);
+            } else if relayed {
                 lanes.client.relay(input, at..at + seen.len());
                 self.relaying = frame.total - seen.len();
             } else {
@@ -137,20 +143,15 @@ impl Session {
                     self.refit(backend, core, lanes);
                     self.expects.push(Expect::Ready, &mut lanes.client);
                 }
-                Fate::Withhold => {
-                    let place = self.expects.head_at();
-                    let paid = self.expects.pop(input, &mut lanes.client);
-                    self.paid(paid, place, core, lanes);
-                    return Ok((at, self.withhold(input, backend, lanes)));
-                }
+                Fate::Withhold => return Ok((at, self.withhold(input, backend, core, lanes))),
             }
             if matches!(self.expects.head(), Some(Expect::Ready)) {
-                self.expects.pop(input, &mut lanes.client);
                 if self.owes_records {
-                    return Ok((at, self.withhold(input, backend, lanes)));
+                    return Ok((at, self.withhold(input, backend, core, lanes)));
                 }
                 self.tell_parameters(input, backend, lanes);
                 author::ready_in(lanes.client.author(input), self.status);
+                self.expects.pop(input, &mut lanes.client);
             }
         }
         self.end_failed_copy(lanes);
@@ -163,7 +164,7 @@ impl Session {
     fn paid(&mut self, paid: Option<Expect>, place: u64, core: &Core<'_>, lanes: &mut Lanes) {
         match paid {
             Some(Expect::Execute(_)) => self.sync_held_query(lanes),
-            Some(Expect::Bind(Some(serial))) => self.portals.confirmed(serial),
+            Some(Expect::Bind(Bound { portal: Some(serial), .. })) => self.portals.confirmed(serial),
             Some(Expect::ClosePortal(name)) => self.portals.closed(&name, place),
             Some(Expect::Parse(Parsed::Named { name, sent, .. })) => {
                 self.statements.answered(&name, sent, core.bodies.moment());
@@ -178,9 +179,17 @@ impl Session {
     }
 
     /// The client's ReadyForQuery waits for the audit trail.
-    fn withhold(&mut self, input: &[u8], backend: &BackendState, lanes: &mut Lanes) -> Progress {
+    fn withhold(&mut self, input: &[u8], backend: &BackendState, core: &Core<'_>, lanes: &mut Lanes) -> Progress {
         self.tell_parameters(input, backend, lanes);
         self.withheld = Some(self.status);
+        let place = self.expects.head_at();
+        // Answers of ours that are due behind it wait as well.
+        let paid = if self.expects.len() > 1 {
+            self.expects.stand_in(Expect::Ready)
+        } else {
+            self.expects.pop(input, &mut lanes.client)
+        };
+        self.paid(paid, place, core, lanes);
         self.end_failed_copy(lanes);
         self.settle(lanes);
         Progress::Withheld
@@ -281,6 +290,7 @@ impl Session {
                     }
                 };
                 self.copy_synced = 0;
+                self.early_data = false;
                 // The Sync that the client sent with its Execute is read by nobody: another one must come. So is a Flush of ours.
                 self.in_cycle |= extended && self.copying_in;
                 self.awaiting = false;
@@ -453,6 +463,7 @@ impl Session {
             undo(&each, backend);
             self.skipped(each, core);
         }
+        self.note_skipped();
         self.skipping = !synced;
         // Whatever the client sent behind the error, a Query too, is skipped: the cycle is open until its Sync.
         self.in_cycle |= !synced;

@@ -15,10 +15,21 @@ const UNNAMED_BYTES_KEPT: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct Statements {
-    named: HashMap<Box<[u8]>, Statement, ahash::RandomState>,
+    named: HashMap<Arc<[u8]>, Statement, ahash::RandomState>,
     /// Bytes of `named`: names and texts.
     bytes: usize,
     unnamed: Unnamed,
+}
+
+/// Under which names the server connection has a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Under one of ours, if at all.
+    Shared,
+    /// Under the client's as well, for its SQL names it. The client is pinned.
+    Surfaced,
+    /// Under the client's alone. The client is pinned.
+    Own,
 }
 
 /// A statement that the client prepared under a name.
@@ -26,8 +37,7 @@ pub(super) struct Statements {
 pub(super) struct Statement {
     pub(super) body: Arc<Body>,
     pub(super) parsing: Parsing,
-    /// The server connection has it under the client's name too, and the client is pinned to that.
-    pub(super) surfaced: bool,
+    pub(super) place: Place,
     bytes: usize,
     _charge: Charge,
 }
@@ -59,6 +69,11 @@ impl Statements {
         self.named.get(name)
     }
 
+    /// The same, with its name to keep.
+    pub(super) fn get_with_name(&self, name: &[u8]) -> Option<(&Arc<[u8]>, &Statement)> {
+        self.named.get_key_value(name)
+    }
+
     pub(super) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Statement> {
         self.named.get_mut(name)
     }
@@ -80,18 +95,17 @@ impl Statements {
     }
 
     /// The client's Parse of this moment is on its way.
-    pub(super) fn prepare(&mut self, name: &[u8], body: Arc<Body>, sent: Moment, bodies: &Bodies) {
+    pub(super) fn prepare(&mut self, name: &[u8], body: Arc<Body>, sent: Moment, bodies: &Bodies) -> &mut Statement {
         let bytes = name.len() + body.rest().len();
         let parsing = Parsing::sent(sent);
         let charge = bodies.charge(name.len() + size_of::<Statement>());
-        self.insert(name.into(), Statement { body, parsing, surfaced: false, bytes, _charge: charge });
+        self.insert(name.into(), Statement { body, parsing, place: Place::Shared, bytes, _charge: charge })
     }
 
-    fn insert(&mut self, name: Box<[u8]>, statement: Statement) {
+    fn insert(&mut self, name: Arc<[u8]>, statement: Statement) -> &mut Statement {
+        self.remove(&name);
         self.bytes += statement.bytes;
-        if let Some(replaced) = self.named.insert(name, statement) {
-            self.bytes -= replaced.bytes;
-        }
+        self.named.entry(name).insert_entry(statement).into_mut()
     }
 
     /// The Parse that was sent at the one moment was answered at the other.
@@ -111,10 +125,12 @@ impl Statements {
     pub(super) fn undo(&mut self, skipped: Expect) {
         match skipped {
             Expect::Parse(Parsed::Named { name, .. }) => drop(self.remove(&name)),
-            Expect::Own(Own::CloseComplete(name, statement)) => self.insert(name, *statement),
+            Expect::Own(Own::CloseComplete(name, statement)) => {
+                self.insert(name, *statement);
+            }
             Expect::Injected(Injected::Surface(name) | Injected::SurfaceInCycle(name)) => {
-                if let Some(statement) = self.named.get_mut(&name) {
-                    statement.surfaced = false;
+                if let Some(statement) = self.named.get_mut(&*name) {
+                    statement.place = Place::Shared;
                 }
             }
             other => {

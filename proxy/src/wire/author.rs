@@ -64,6 +64,24 @@ fn verbatim_error(out: &mut BytesMut, severity: &str, body: &[u8]) {
     out[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
 }
 
+/// Writes an ErrorResponse of Postgres with another name in its message, in place of the first quoted one with this prefix.
+pub fn renamed_error(out: &mut BytesMut, error: &[u8], prefix: &[u8], name: &[u8]) {
+    let quoted = super::open::error_field(error, b'M').and_then(|message| {
+        let begin =
+            error[message.clone()].windows(prefix.len() + 1).position(|at| at[0] == b'"' && at[1..] == *prefix)?;
+        let begin = message.start + begin + 1;
+        let end = begin + error[begin..message.end].iter().position(|byte| *byte == b'"')?;
+        Some(begin..end)
+    });
+    let Some(quoted) = quoted else { return out.put_slice(error) };
+    let start = out.len();
+    out.put_slice(&error[..quoted.start]);
+    out.put_slice(name);
+    out.put_slice(&error[quoted.end..]);
+    let length = u32::try_from(out.len() - start - 1).unwrap_or(u32::MAX);
+    out[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
+}
+
 /// Writes ReadyForQuery outside a transaction.
 pub fn ready(out: &mut BytesMut) {
     put(out, &ReadyForQuery::new(TransactionStatus::Idle));
@@ -133,6 +151,22 @@ mod tests {
         let fault = Fault::new(Origin::Proxy, SqlState::TOO_MANY_CONNECTIONS, "no server connection became free");
         error(&mut out, Severity::Error, &fault);
         assert_eq!(&out[..], b"E\0\0\0\x46SERROR\0VERROR\0C53300\0Mpgcordon: no server connection became free\0\0");
+    }
+
+    #[test]
+    fn a_name_in_an_error_is_the_clients_own() {
+        let renamed = |error: &[u8]| {
+            let mut out = BytesMut::new();
+            renamed_error(&mut out, error, b"ours:", b"theirs");
+            out.to_vec()
+        };
+        assert_eq!(
+            renamed(b"E\0\0\0\x14C08P01\0Mno \"ours:17\"\0\0"),
+            b"E\0\0\0\x19C08P01\0Mno \"theirs\"\0\0"[..].to_vec()
+        );
+        for kept in [&b"E\0\0\0\x12C08P01\0M\"ours\"\0\0"[..], b"E\0\0\0\x0dC08P01\0\0", b"E\0\0\0\x0cM\"ours:\0\0"] {
+            assert_eq!(renamed(kept), kept);
+        }
     }
 
     #[test]

@@ -107,3 +107,18 @@ fn a_query_behind_an_unended_copy_is_used_up_by_it() {
     assert_eq!(stage.server("G E(SQLSTATE08P01) Z(I) T D C(SELECT 1) Z(I)"), "G E(C08P01) Z(I) T D C(SELECT 1) Z(I)");
     assert!(stage.session.may_leave());
 }
+
+#[test]
+fn what_follows_early_copy_data_waits_until_it_is_known_who_reads_it() {
+    let mut stage = Stage::attached();
+    let bytes = script_bytes("Q(copy t from stdin) d(bad) S P(,select 1) S");
+    let (taken, state) = stage.raw_client(&bytes);
+    assert_eq!(state, Taken::Held);
+    assert_eq!(stage.sent_to_server(&bytes), "Q(copy t from stdin) d(bad) H");
+    assert_eq!(stage.server("G E(SQLSTATE22P02) Z(I)"), "G E(C22P02) Z(I)");
+    // The copy failed on its data: the Sync is one of its own.
+    let rest = bytes[taken..].to_vec();
+    stage.raw_client(&rest);
+    assert_eq!(stage.sent_to_server(&rest), "S P(|select 1) S");
+    assert_eq!(stage.server("Z(I) 1 Z(I)"), "Z(I) 1 Z(I)");
+}

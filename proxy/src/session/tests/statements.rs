@@ -163,8 +163,8 @@ fn an_execute_finds_the_statement_under_the_clients_name_and_pins() {
     let mut stage = Stage::attached();
     stage.client("P(a,select 1) S");
     stage.server("1 Z(I)");
-    assert_eq!(stage.client("Q(execute a)"), "P(a|select 1) S Q(execute a)");
-    assert_eq!(stage.server("1 Z(I) T D C(SELECT 1) Z(I)"), "T D C(SELECT 1) Z(I)");
+    assert_eq!(stage.client("Q(execute a)"), "C(Sa) P(a|select 1) S Q(execute a)");
+    assert_eq!(stage.server("3 1 Z(I) T D C(SELECT 1) Z(I)"), "T D C(SELECT 1) Z(I)");
     assert_eq!(stage.session.pinned(), Some(PinReason::Prepare));
     assert_eq!(stage.client("P(,explain execute a) B(,) E() S"), "P(|explain execute a) B E S");
     stage.server("1 2 D C(EXPLAIN) Z(I)");
@@ -179,8 +179,8 @@ fn a_prepare_of_a_name_that_is_taken_finds_it_taken() {
     let mut stage = Stage::attached();
     stage.client("P(a,select 1) S");
     stage.server("1 Z(I)");
-    assert_eq!(stage.client("P(,prepare a as select 2) S"), "P(a|select 1) P(|prepare a as select 2) S");
-    stage.server("1 1 Z(I)");
+    assert_eq!(stage.client("P(,prepare a as select 2) S"), "C(Sa) P(a|select 1) P(|prepare a as select 2) S");
+    stage.server("3 1 1 Z(I)");
     assert_eq!(stage.client("Q(prepare a as select 2)"), "Q(prepare a as select 2)");
 }
 
@@ -228,4 +228,31 @@ fn after_deallocate_all_nothing_is_taken_for_prepared() {
     stage.server("C(DEALLOCATE ALL) Z(I)");
     stage.raw_client(&bytes[taken..]);
     assert_eq!(stage.sent_to_server(&bytes[taken..]), "P(pgcordon:2|select 1) S");
+}
+
+#[test]
+fn a_pinned_clients_statements_have_their_own_names() {
+    let mut stage = Stage::attached();
+    stage.client("Q(prepare a as select 1)");
+    stage.server("C(PREPARE) Z(I)");
+    // Postgres knows that the name is taken.
+    assert_eq!(stage.client("P(a,select 2) S"), "P(a|select 2) S");
+    assert_eq!(stage.server("E(SQLSTATE42P05) Z(I)"), "E(C42P05) Z(I)");
+    assert_eq!(stage.client("B(,a) E() S"), "B(|a) E S");
+    stage.server("2 D C(SELECT 1) Z(I)");
+    assert_eq!(stage.client("P(b,select 2) D(S:b) B(,b) E() S"), "P(b|select 2) D(Sb) B(|b) E S");
+    stage.server("1 t T 2 D C(SELECT 1) Z(I)");
+    assert_eq!(stage.client("Q(execute b)"), "Q(execute b)");
+    stage.server("T D C(SELECT 1) Z(I)");
+    assert_eq!(stage.client("C(S:b) S"), "C(Sb) S");
+    assert_eq!(stage.server("3 Z(I)"), "3 Z(I)");
+}
+
+#[test]
+fn a_deallocate_of_a_name_that_an_error_may_free_waits_for_it() {
+    let mut stage = Stage::attached();
+    let (sent, waiting) = stage.held("E() P(a,select 1) S Q(deallocate a)");
+    assert_eq!((sent.as_str(), waiting.as_str()), ("E P(pgcordon:1|select 1) S H", "Q(deallocate a)"));
+    stage.server("E(SQLSTATE34000) Z(I)");
+    assert_eq!(stage.client("Q(deallocate a)"), "Q(deallocate a)");
 }

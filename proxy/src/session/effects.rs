@@ -89,7 +89,7 @@ impl Session {
         let had_any = self.barrier != Barrier::None;
         if !had_any {
             self.erred = false;
-            self.removal = Removal { since: self.expects.end(), ..Removal::default() };
+            self.removal = Removal { since: self.expects.next_at(), ..Removal::default() };
         }
         let removal = &mut self.removal;
         if facts.resets_all {
@@ -146,12 +146,12 @@ impl Session {
 
     /// An error came: what was to be taken away behind it is there still.
     pub(super) fn note_error(&mut self) {
-        self.erred |= self.barrier != Barrier::None && self.expects.begin() >= self.removal.since;
+        self.erred |= self.barrier != Barrier::None && self.expects.head_at() >= self.removal.since;
     }
 
     /// The server has skipped what was sent up to a Sync, and with it perhaps what was to take something away.
     pub(super) fn note_skipped(&mut self) {
-        self.erred |= self.barrier != Barrier::None && self.expects.begin() > self.removal.since;
+        self.erred |= self.barrier != Barrier::None && self.expects.head_at() > self.removal.since;
     }
 
     /// All is answered: settings are read back as soon as the transaction is over.
@@ -185,7 +185,7 @@ impl Session {
     /// client hears of it.
     pub(super) fn must_refit(&self) -> bool {
         self.barrier == Barrier::Raised
-            && self.expects.begin() >= self.removal.since
+            && self.expects.head_at() >= self.removal.since
             && (self.removal.settings || self.removal.pin || !self.removal.resets.is_empty())
     }
 

@@ -198,16 +198,6 @@ impl Expects {
         self.queue.is_empty()
     }
 
-    /// The position of what comes first.
-    pub(super) const fn begin(&self) -> u64 {
-        self.head_at
-    }
-
-    /// The position of what is queued next.
-    pub(super) fn end(&self) -> u64 {
-        self.head_at + self.queue.len() as u64
-    }
-
     pub(super) fn head(&self) -> Option<&Expect> {
         self.queue.front()
     }

@@ -129,6 +129,9 @@ fn a_suspended_workspace_is_refused_and_its_sessions_end() {
     assert_eq!(refused.field(b'C').as_deref(), Some("28000"));
     assert_eq!(Wire::open(dev.acme()).value("select 1"), "1");
     admin.rows("update cordon.workspace set status = 'active' where name = 'globex'");
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    assert_eq!(Wire::open(dev.globex()).value("select 1"), "1");
+    let again = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        Wire::try_open_quietly(dev.globex()).is_ok()
+    });
+    assert!(again, "it is let in again");
 }

@@ -36,6 +36,7 @@ use crate::serve::accept::{self, CoreQueue, core_door};
 use crate::serve::core::{CoreContext, Shared};
 use crate::serve::live::Live;
 use crate::serve::registry::Order;
+use crate::tls::Connector;
 
 use quotas::Quotas;
 
@@ -65,6 +66,7 @@ pub struct Running {
     http: Option<SocketAddr>,
     shared: Arc<Shared>,
     token: Arc<ArcSwap<Secret>>,
+    upstream_tls: Option<Connector>,
     phase: watch::Sender<Phase>,
     cores: Vec<JoinHandle<()>>,
     control: Option<Runtime>,
@@ -134,7 +136,8 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
         accept::accept(listener, doors, settings.server.connections_max, door),
     ));
     tracing::info!(%address, "accepting connections");
-    Ok(Running { address, http, shared, token, phase, cores, control: Some(control), trail, quotas })
+    let upstream_tls = settings.connector()?;
+    Ok(Running { address, http, shared, token, upstream_tls, phase, cores, control: Some(control), trail, quotas })
 }
 
 impl Running {
@@ -148,12 +151,17 @@ impl Running {
         self.http
     }
 
-    /// Takes over what may change under running clients: certificates, how clients prove their secrets, the API's token.
+    /// Takes over what may change under running clients: certificates on both sides, how clients prove their secrets, the API's
+    /// token.
     ///
     /// # Errors
     /// A certificate that can't be read: everything stays as it was.
     pub fn reload(&self, settings: &Settings) -> anyhow::Result<()> {
+        let upstream_tls = settings.connector()?;
         self.shared.live.store(Arc::new(live(settings)?));
+        if let (Some(current), Some(new)) = (&self.upstream_tls, &upstream_tls) {
+            current.renew(new);
+        }
         self.token.store(Arc::new(settings.http.token.clone()));
         Ok(())
     }

@@ -143,12 +143,16 @@ fn the_long_key_of_a_newer_protocol_cancels_too() {
     wire.send(&startup(3 << 16 | 2, &[("user", &url.user), ("database", &url.database)]));
     wire.authenticate(&url.password).unwrap();
     assert_eq!(wire.key.1.len(), 32);
+    // Its beginning isn't the key, nor is more than it.
+    wire.send(&query("select pg_sleep(0.5)"));
+    for secret in [&wire.key.1[..4], &wire.key.1[..31], &[&wire.key.1[..], b"x"].concat()] {
+        let mut other = Wire::raw((&url.host, url.port));
+        other.send(&cancel(wire.key.0, secret));
+        assert_eq!(other.read(), None);
+    }
+    assert_eq!(wire.cycles(1), "T D() C(SELECT 1) Z(I)");
     wire.send(&query("select pg_sleep(30)"));
     thread::sleep(Duration::from_millis(200));
-    // The beginning of the key isn't the key.
-    let mut other = Wire::raw((&url.host, url.port));
-    other.send(&cancel(wire.key.0, &wire.key.1[..4]));
-    assert_eq!(other.read(), None);
     wire.cancel(true);
     assert!(wire.cycles(1).ends_with("E(57014) Z(I)"));
 }

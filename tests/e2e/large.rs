@@ -4,12 +4,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use pgcordon_tests::dev::Dev;
 use pgcordon_tests::wire::{Wire, execute, parse, query, sync};
 
 /// By how much the proxy may grow, in KiB, whatever passes.
-const GROWTH_KIB_MAX: u64 = 48 * 1024;
+const GROWTH_KIB_MAX: u64 = 16 * 1024;
 const CHUNK: usize = 1 << 20;
 
 fn length() -> usize {
@@ -31,6 +32,13 @@ impl Stage {
         drop(warm);
         let before = peak(&dev);
         Self { dev, before }
+    }
+
+    /// A session of which much is asked at once.
+    fn session(&self) -> Wire {
+        let mut wire = Wire::open(self.dev.acme());
+        wire.stream().set_read_timeout(Some(Duration::from_secs(600))).unwrap();
+        wire
     }
 
     fn grew_little(&self, what: &str) {
@@ -79,7 +87,7 @@ fn measure(stream: &mut TcpStream) -> Vec<(u8, u64)> {
 #[test]
 fn a_long_parameter_passes_in_bounded_memory() {
     let stage = Stage::new();
-    let mut wire = Wire::open(stage.dev.acme());
+    let mut wire = stage.session();
     wire.send(&parse("", "select length($1::text)"));
     let filling = length() - 1000;
     let head = [&b"\0\0\0\0\0\x01"[..], &u32::try_from(filling).unwrap().to_be_bytes()].concat();
@@ -93,7 +101,7 @@ fn a_long_parameter_passes_in_bounded_memory() {
 #[test]
 fn a_long_query_passes_in_bounded_memory() {
     let stage = Stage::new();
-    let mut wire = Wire::open(stage.dev.acme());
+    let mut wire = stage.session();
     let filling = length() / 2;
     // It is copied several times by Postgres, which has a bound of its own for each copy.
     send_long(&mut wire, b'Q', b"select length('", filling, b"')\0");
@@ -106,7 +114,7 @@ fn a_long_query_passes_in_bounded_memory() {
 #[test]
 fn a_long_row_passes_in_bounded_memory() {
     let stage = Stage::new();
-    let mut wire = Wire::open(stage.dev.acme());
+    let mut wire = stage.session();
     let length = length();
     wire.send(&query(&format!("select repeat('x', {length})")));
     let seen = measure(wire.stream());
@@ -121,7 +129,7 @@ fn long_rows_are_copied_in_and_out_in_bounded_memory() {
     let mut admin = stage.dev.admin();
     admin.rows("create table public.blob (t text)");
     admin.rows("grant select, insert on public.blob to pgcordon_app");
-    let mut wire = Wire::open(stage.dev.acme());
+    let mut wire = stage.session();
     let row = length() / 2;
     // One row in one message, and one in many.
     for messages in [1, 1000] {

@@ -30,4 +30,5 @@ mod starting;
 mod tls;
 mod tools;
 mod upstream_lost;
+mod upstream_tls;
 mod writes;

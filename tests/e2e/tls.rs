@@ -98,6 +98,38 @@ fn a_plain_password_is_taken_where_it_is_configured() {
     assert!(wrong.contains("password authentication failed"), "{wrong}");
 }
 
+/// An address of this machine that others could reach it by.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    // Nothing is sent: the address is of a range for documentation.
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback())
+}
+
+#[test]
+fn a_plain_password_is_asked_for_where_nobody_reads_along_and_never_elsewhere() {
+    let (files, authority) = (Files::default(), Authority::new("An authority for tests"));
+    let dev = Dev::start(&["--data-dir", &files.path("data")]);
+    let (certificate, key) = files.write_pair("server", &authority.server("localhost"));
+    let file = files.configuration(
+        "data",
+        &format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n[auth]\nmethod = \"password\"\n"),
+    );
+    let serve = Serve::start(&file, &[("PGCORDON_SERVER__LISTEN", "0.0.0.0:0")]);
+    let url = serve.url(dev.acme());
+    let asked = |parameters: &str| {
+        ["password", "scram-sha-256"]
+            .map(|method| psycopg(&url, &format!("{parameters} require_auth={method}"), "query").is_ok())
+    };
+    assert_eq!(asked("sslmode=disable"), [true, false], "loopback");
+    assert_eq!(asked("sslmode=require"), [true, false]);
+    // A machine without a network has only loopback.
+    if let Some(address) = own_address() {
+        assert_eq!(asked(&format!("hostaddr={address} sslmode=require")), [true, false]);
+        assert_eq!(asked(&format!("hostaddr={address} sslmode=disable")), [false, true], "it would cross the network");
+    }
+}
+
 #[test]
 fn what_comes_in_front_of_the_handshake_is_never_taken_for_encrypted() {
     let (dev, _files) = stage("");

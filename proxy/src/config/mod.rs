@@ -6,6 +6,7 @@ pub mod reload;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,9 @@ pub struct Settings {
     pub http: Http,
     /// Logs.
     pub log: Log,
+    /// The one connector that is made of these settings, so that all who connect take over new certificates.
+    #[serde(skip)]
+    connector: OnceLock<Connector>,
 }
 
 /// `[server]`
@@ -262,10 +266,14 @@ impl Settings {
     /// # Errors
     /// A file that is missing, unreadable, or not what it should be.
     pub fn connector(&self) -> Result<Option<Connector>, Mistake> {
+        if let Some(made) = self.connector.get() {
+            return Ok(Some(made.clone()));
+        }
         let Upstream { tls, tls_root, tls_certificate, tls_key, .. } = &self.upstream;
         let identity = pair(tls_certificate, tls_key, "upstream.tls_certificate", "upstream.tls_key")?;
-        Connector::with_identity(*tls, tls_root.as_deref(), identity)
-            .map_err(|error| Mistake::new("upstream.tls", error.to_string()))
+        let made = Connector::with_identity(*tls, tls_root.as_deref(), identity)
+            .map_err(|error| Mistake::new("upstream.tls", error.to_string()))?;
+        Ok(made.map(|made| self.connector.get_or_init(|| made).clone()))
     }
 
     /// How tenants' server connections are made.
@@ -329,7 +337,7 @@ impl Settings {
         }
         Ok(ControlTarget {
             config,
-            tls: connector.map(|connector| connector.config()),
+            tls: connector,
             roles: self.upstream.roles.clone(),
             databases: self.upstream.databases.clone(),
         })

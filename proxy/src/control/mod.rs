@@ -25,6 +25,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::domain::clock;
+use crate::tls::Connector;
 use quota_store::Recount;
 
 pub use catalog::Catalogs;
@@ -50,7 +51,7 @@ pub struct ControlTarget {
     /// Address, role, password, database.
     pub config: Config,
     /// TLS, if the upstream is reached by it.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    pub tls: Option<Connector>,
     /// Names of the upstream roles.
     pub roles: RoleNames,
     /// The databases whose catalogs are kept.
@@ -136,7 +137,7 @@ fn unheard() -> mpsc::Sender<Recount> {
 async fn connect_and(target: &ControlTarget, heard: Heard) -> Result<Client, StoreError> {
     Ok(match &target.tls {
         Some(tls) => {
-            let (client, connection) = target.config.connect(MakeRustlsConnect::new((**tls).clone())).await?;
+            let (client, connection) = target.config.connect(MakeRustlsConnect::new((*tls.config()).clone())).await?;
             tokio::spawn(drive(connection, heard));
             client
         }

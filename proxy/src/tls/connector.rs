@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -45,10 +46,10 @@ impl Mode {
     }
 }
 
-/// What it takes to encrypt a connection to the upstream server. Cheap to clone.
+/// What it takes to encrypt a connection to the upstream server. Cheap to clone; all clones take over new certificates at once.
 #[derive(Clone)]
 pub struct Connector {
-    config: Arc<ClientConfig>,
+    config: Arc<ArcSwap<ClientConfig>>,
     mode: Mode,
 }
 
@@ -96,7 +97,7 @@ impl Connector {
             }
         };
         config.alpn_protocols = vec![b"postgresql".to_vec()];
-        Ok(Some(Self { config: Arc::new(config), mode }))
+        Ok(Some(Self { config: Arc::new(ArcSwap::from_pointee(config)), mode }))
     }
 
     /// Whether a server that offers no encryption is spoken to in plain text.
@@ -104,16 +105,23 @@ impl Connector {
         self.mode == Mode::Prefer
     }
 
-    /// The same for a library that does its own handshake.
+    /// The same for a library that does its own handshake, as it is now.
     pub fn config(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.config)
+        self.config.load_full()
+    }
+
+    /// Takes over the certificates of another connector, unless that one is of another mode.
+    pub fn renew(&self, new: &Self) {
+        if self.mode == new.mode {
+            self.config.store(new.config.load_full());
+        }
     }
 
     /// Does the handshake with the server called `host` (a name or an address). The caller bounds its time.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(&self, host: &str, socket: S) -> io::Result<TlsStream<S>> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the host is no valid TLS server name"))?;
-        tokio_rustls::TlsConnector::from(Arc::clone(&self.config)).connect(name, socket).await
+        tokio_rustls::TlsConnector::from(self.config()).connect(name, socket).await
     }
 }
 

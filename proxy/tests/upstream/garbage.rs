@@ -96,3 +96,32 @@ async fn bytes_before_the_tls_handshake_are_refused() {
         assert!(fault.log.as_ref().is_some_and(|log| log.contains(word)), "{fault:?}");
     }
 }
+
+#[tokio::test]
+async fn a_server_that_does_not_know_the_password_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut said = [0; 1024];
+        let _ = socket.read(&mut said).await;
+        socket.write_all(&message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0")).await.unwrap();
+        let read = socket.read(&mut said).await.unwrap();
+        let first = String::from_utf8_lossy(&said[..read]).into_owned();
+        let nonce = first.rsplit_once("r=").unwrap().1;
+        let challenge = format!("\0\0\0\x0br={nonce}ours,s=c2FsdA==,i=1");
+        socket.write_all(&message(b'R', challenge.as_bytes())).await.unwrap();
+        let _ = socket.read(&mut said).await;
+        // It lets everybody in, for it can't tell; and it can't sign.
+        let signature = b"\0\0\0\x0cv=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let rest = [message(b'R', signature), message(b'R', &[0, 0, 0, 0])].concat();
+        socket.write_all(&rest).await.unwrap();
+        let key = message(b'K', &[0, 0, 0, 1, 0, 0, 0, 2]);
+        let _ = socket.write_all(&[key, message(b'Z', b"I")].concat()).await;
+        let _ = socket.read(&mut said).await;
+    });
+    let mut target = tcp("127.0.0.1", port);
+    target.passwords.insert("app", "secret");
+    let fault = connect(target, "app").await.unwrap_err();
+    assert!(fault.log.as_ref().is_some_and(|log| log.contains("does not know the password")), "{fault:?}");
+}

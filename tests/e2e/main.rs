@@ -20,6 +20,7 @@ mod pooling;
 mod prepared;
 mod quotas;
 mod reports;
+mod session_state;
 mod tls;
 mod tools;
 mod upstream_lost;

@@ -360,7 +360,7 @@ impl Session {
     /// ReadyForQuery of the client's: outside a transaction block whatever ran is over.
     pub(super) fn at_ready(&mut self, core: &Core<'_>) {
         if self.transaction.is_untouched() && self.metered.is_empty() && !self.expects.is_watched() {
-            self.portals.clear_at(self.status);
+            self.portals.clear_at(self.status, self.expects.begin());
             return;
         }
         // Deferred triggers fire when the transaction commits, behind the last answer to a statement.
@@ -369,7 +369,7 @@ impl Session {
             self.end_claims(&mut watched, core);
             self.expects.give_watched(Some(watched));
         }
-        self.portals.clear_at(self.status);
+        self.portals.clear_at(self.status, self.expects.begin());
         if self.status != b'I' {
             return;
         }

@@ -316,6 +316,7 @@ impl Session {
         if self.may_lose_names() {
             self.note_names(seen, backend);
         }
+        self.note_undone(&seen[HEAD..]);
         self.completed(seen, core)
     }
 

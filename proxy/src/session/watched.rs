@@ -47,11 +47,16 @@ pub(super) struct Portals {
     bound: SmallVec<[(Box<[u8]>, Portal); 1]>,
 }
 
+/// A position in the queue of what is owed.
+type Position = u64;
+
 /// What a portal was bound to.
 #[derive(Clone, Debug)]
 pub(super) struct Portal {
     pub(super) facts: Arc<Facts>,
     pub(super) text: Option<Arc<str>>,
+    /// Where its Bind stands: a ReadyForQuery in front of that doesn't end it.
+    pub(super) at: Position,
 }
 
 impl Portals {
@@ -71,10 +76,10 @@ impl Portals {
         self.bound.iter().find(|(each, _)| **each == *name).map(|(_, portal)| portal)
     }
 
-    /// ReadyForQuery came with this status: outside a transaction no portal is left.
-    pub(super) fn clear_at(&mut self, status: u8) {
+    /// The ReadyForQuery at this position came with this status: outside a transaction no portal is left that was bound before.
+    pub(super) fn clear_at(&mut self, status: u8, ready: Position) {
         if status == b'I' && !self.bound.is_empty() {
-            self.clear();
+            self.bound.retain(|(_, portal)| portal.at > ready);
         }
     }
 

@@ -150,7 +150,9 @@ fn a_client_hears_of_its_parameters_when_they_change_and_only_then() {
         ("discard all", "C(DISCARD ALL) Z(I)"),
     ] {
         assert_eq!(client.wire.query(sql), answer, "{sql}");
-        assert_eq!(client.to_the_other().query("select 1"), "T D(1) C(SELECT 1) Z(I)", "after {sql}");
+        if answer.ends_with("Z(I)") {
+            assert_eq!(client.to_the_other().query("select 1"), "T D(1) C(SELECT 1) Z(I)", "after {sql}");
+        }
     }
 }
 

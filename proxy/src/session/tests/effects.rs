@@ -182,8 +182,11 @@ fn a_reset_that_was_skipped_reset_nothing() {
     stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
     stage.client("P(,reset all) B(,) E() S");
     assert_eq!(stage.server("1 E(SQLSTATE08P01) Z(I)"), "1 E(C08P01) Z(I)");
+    assert_eq!(stage.sent_to_server(&[]), "show(a.b=)");
+    stage.server("V(0) Z(I)");
     // One in a cycle behind the error isn't skipped.
     stage.client("P(,select) S P(,reset all) B(,) E() S");
+    stage.server("V Z(I) V(seal) Z(I) V Z(I)");
     assert_eq!(stage.server("E(SQLSTATE42601) Z(I) 1 2 C(RESET) Z(I)"), "E(C42601) Z(I) 1 2 C(RESET)");
     assert_eq!(stage.sent_to_server(&[]), "set(a.b=0) bind seal seed");
 }
@@ -223,7 +226,7 @@ fn what_fails_behind_a_discard_all_brings_nothing_back() {
     let mut stage = Stage::with(Settings::of([("a.b".to_owned(), "0")]));
     stage.attach();
     stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
-    stage.client("P(,discard all) B(,) E() B(x,y) S");
-    assert_eq!(stage.server("1 2 C(DISCARD ALL) E(SQLSTATE26000) Z(I)"), "1 2 C(DISCARD ALL) E(C26000)");
+    stage.client("P(,discard all) B(,) E() P(,selec) S");
+    assert_eq!(stage.server("1 2 C(DISCARD ALL) E(SQLSTATE42601) Z(I)"), "1 2 C(DISCARD ALL) E(C42601)");
     assert_eq!(stage.sent_to_server(&[]), "set(a.b=0) bind seal seed");
 }

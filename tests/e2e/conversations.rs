@@ -109,7 +109,7 @@ fn exchange(random: &mut StdRng, pinning: bool) -> Vec<(String, Vec<u8>)> {
     // A statement that executes itself takes Postgres down, and all its connections, when it is explained.
     let name = if text.starts_with("ex") { "" } else { name };
     let rows = random.random_range(0..3);
-    let formats: &[u16] = *pick(random, &[&[][..], &[0], &[1]]);
+    let formats = [&[][..], &[0], &[1]][random.random_range(0..3)];
     let takes = if random.random_range(0..12) == 0 { random.random_range(0..3) } else { takes };
     let values = &["3", "4"][..takes];
     let say = |word: String, bytes: Vec<u8>| (word, bytes);

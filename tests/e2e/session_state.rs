@@ -37,7 +37,7 @@ impl Moved {
     }
 
     /// From now on the client is on the other server connection.
-    fn to_the_other(&mut self) -> &mut Wire {
+    fn move_over(&mut self) -> &mut Wire {
         let at = self.wire.value(PID);
         let mut held = Vec::new();
         for other in &mut self.others {
@@ -55,7 +55,7 @@ impl Moved {
     /// A value, which is the same on both.
     fn value(&mut self, sql: &str) -> String {
         let here = self.wire.value(sql);
-        assert_eq!(self.to_the_other().value(sql), here, "{sql}");
+        assert_eq!(self.move_over().value(sql), here, "{sql}");
         here
     }
 }
@@ -136,7 +136,7 @@ fn a_client_hears_of_its_parameters_when_they_change_and_only_then() {
         ("mine".into(), "Europe/Rome".into())
     );
     for _ in 0..2 {
-        assert_eq!(client.to_the_other().query("select 1"), "T D(1) C(SELECT 1) Z(I)");
+        assert_eq!(client.move_over().query("select 1"), "T D(1) C(SELECT 1) Z(I)");
     }
     for (sql, answer) in [
         ("set timezone = 'UTC'", "C(SET) S(TimeZone=UTC) Z(I)"),
@@ -151,7 +151,7 @@ fn a_client_hears_of_its_parameters_when_they_change_and_only_then() {
     ] {
         assert_eq!(client.wire.query(sql), answer, "{sql}");
         if answer.ends_with("Z(I)") {
-            assert_eq!(client.to_the_other().query("select 1"), "T D(1) C(SELECT 1) Z(I)", "after {sql}");
+            assert_eq!(client.move_over().query("select 1"), "T D(1) C(SELECT 1) Z(I)", "after {sql}");
         }
     }
 }
@@ -169,7 +169,7 @@ fn prepared_statements_go_along_under_any_name_and_none() {
             client.wire.send(&run(name));
             assert_eq!(client.wire.cycles(1), format!("2 D({value}) C(SELECT 1) Z(I)"));
         }
-        client.to_the_other();
+        client.move_over();
     }
     // Queries end the unnamed statement, so it tells itself where it is.
     let at = client.wire.value(PID);
@@ -185,19 +185,19 @@ fn prepared_statements_go_along_under_any_name_and_none() {
     client.others[1 - free].query("commit");
     assert_eq!(client.wire.query("deallocate a"), "C(DEALLOCATE) Z(I)");
     for _ in 0..2 {
-        client.to_the_other().send(&[run("a"), run("b")].concat());
+        client.move_over().send(&[run("a"), run("b")].concat());
         assert_eq!(client.wire.cycles(2), "E(26000) Z(I) 2 D(b) C(SELECT 1) Z(I)");
     }
     client.wire.send(&[parse("a", "select 'again'"), sync(), extended("deallocate b", &[])].concat());
     assert_eq!(client.wire.cycles(2), "1 Z(I) 1 2 C(DEALLOCATE) Z(I)");
     for _ in 0..2 {
-        client.to_the_other().send(&[run("a"), run("b")].concat());
+        client.move_over().send(&[run("a"), run("b")].concat());
         assert_eq!(client.wire.cycles(2), "2 D(again) C(SELECT 1) Z(I) E(26000) Z(I)");
     }
     for all in ["deallocate all", "discard all"] {
         client.wire.send(&[close(b'S', "a"), parse("a", "select 1"), sync(), query(all), run("a")].concat());
         assert!(client.wire.cycles(3).ends_with("E(26000) Z(I)"), "{all}");
-        client.to_the_other().send(&run("a"));
+        client.move_over().send(&run("a"));
         assert_eq!(client.wire.cycles(1), "E(26000) Z(I)");
     }
 }
@@ -207,7 +207,7 @@ fn sql_finds_statements_of_the_protocol_and_the_protocol_those_of_sql() {
     let mut client = Moved::new(&[]);
     client.wire.send(&[parse("a", "select 'a'"), sync()].concat());
     client.wire.cycles(1);
-    client.to_the_other();
+    client.move_over();
     assert_eq!(client.wire.query("prepare a as select 1"), "E(42P05) Z(I)");
     assert_eq!(client.wire.query("execute a"), "T D(a) C(EXECUTE) Z(I)".replace("EXECUTE", "SELECT 1"));
     assert_eq!(client.wire.query("prepare s as select 's'"), "C(PREPARE) Z(I)");
@@ -218,7 +218,7 @@ fn sql_finds_statements_of_the_protocol_and_the_protocol_those_of_sql() {
     client.wire.query("discard all");
     client.wire.send(&[bind("", "s", &[]), sync()].concat());
     assert_eq!(client.wire.cycles(1), "E(26000) Z(I)");
-    client.to_the_other();
+    client.move_over();
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn whoever_prepares_after_a_table_was_altered_is_spared_on_every_server_connecti
         for _ in 0..3 {
             client.wire.send(&run);
             assert_eq!(client.wire.cycles(1), format!("2 D({row}) C(SELECT 1) Z(I)"), "{ddl}");
-            client.to_the_other();
+            client.move_over();
         }
         // A driver that is told so prepares again.
         for other in &mut client.others {

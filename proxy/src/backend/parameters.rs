@@ -2,10 +2,12 @@
 
 use std::sync::OnceLock;
 
+type Reported = (Box<[u8]>, Box<[u8]>);
+
 /// Names and values, in the order in which they were first reported. Equal sets are told by a number.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
-    values: Vec<(Box<[u8]>, Box<[u8]>)>,
+    values: Vec<Reported>,
     sum: u64,
 }
 

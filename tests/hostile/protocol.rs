@@ -163,6 +163,29 @@ fn what_follows_a_failed_copy_answers_for_nobody_else() {
     });
 }
 
+/// EXPLAIN EXECUTE of a statement that executes itself recurses in Postgres 15 until the process is gone, and all others with it.
+#[test]
+fn a_statement_that_executes_itself_takes_nobody_down() {
+    on_one_and_on_many(|stage| {
+        for keep in ["", "prepare x as select 1"] {
+            stage.attempt(keep);
+            stage.attacker.send(&[parse("a", "execute a"), sync(), query("explain execute a")].concat());
+            let answer = stage.attacker.cycles(2);
+            assert!(answer.ends_with("E(26000) Z(I)"), "{answer}");
+            for number in 1..20 {
+                let ours = format!("pgcordon:{number}");
+                let recursive = parse(&format!("b{number}"), &format!("execute \"{ours}\""));
+                stage.attacker.send(&[recursive, sync(), query(&format!("explain execute \"{ours}\""))].concat());
+                assert_eq!(stage.attacker.cycles(2), "E(26000) Z(I) E(26000) Z(I)");
+                assert_eq!(stage.attacker.query(&format!("deallocate \"{ours}\"")), "E(26000) Z(I)");
+            }
+            // One that was prepared before is no more the server's.
+            stage.attacker.query("discard all");
+        }
+        assert_eq!(stage.victim().query("select 1"), "T D(1) C(SELECT 1) Z(I)");
+    });
+}
+
 /// Postgres bounds how deep a text may nest; the parser in the proxy doesn't, and runs where every tenant's sessions do.
 #[test]
 fn a_text_without_a_bottom_ends_nobody_elses_session() {

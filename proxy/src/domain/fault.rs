@@ -16,6 +16,7 @@ impl SqlState {
     pub const SYNTAX_ERROR: Self = Self("42601");
     pub const UNKNOWN_DATABASE: Self = Self("3D000");
     pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
+    pub const UNKNOWN_STATEMENT: Self = Self("26000");
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self("53400");
     pub const QUERY_CANCELED: Self = Self("57014");

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use crate::sql::PinReason;
+
 /// The counters of one core, alone on its cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -11,6 +13,8 @@ pub struct CoreCounters {
     transactions: AtomicU64,
     logins_ok: AtomicU64,
     logins_refused: AtomicU64,
+    /// By the reason's number.
+    pinned: [AtomicI64; PinReason::ALL.len()],
 }
 
 /// The counters of the door, which is before all cores.
@@ -42,13 +46,29 @@ pub struct Totals {
     pub logins_ok: u64,
     /// Clients that were refused.
     pub logins_refused: u64,
+    /// Clients that keep their server connection, by the number of the reason in [`PinReason::ALL`].
+    pub pinned: [i64; PinReason::ALL.len()],
 }
 
 /// A session that counts as open until this is dropped.
 #[derive(Debug)]
 pub struct OpenClient(Arc<CoreCounters>);
 
+/// A client that counts as pinned until this is dropped.
+#[derive(Debug)]
+pub struct PinnedClient {
+    counters: Arc<CoreCounters>,
+    /// Why.
+    pub reason: PinReason,
+}
+
 impl CoreCounters {
+    /// A client is pinned.
+    pub fn pinned(self: &Arc<Self>, reason: PinReason) -> PinnedClient {
+        self.pinned[reason as usize].fetch_add(1, Ordering::Relaxed);
+        PinnedClient { counters: self.clone(), reason }
+    }
+
     /// A server connection was given back.
     pub fn transaction(&self) {
         self.transactions.fetch_add(1, Ordering::Relaxed);
@@ -72,6 +92,12 @@ impl Drop for OpenClient {
     }
 }
 
+impl Drop for PinnedClient {
+    fn drop(&mut self) {
+        self.counters.pinned[self.reason as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Totals {
     /// Sums up.
     pub fn of(cores: &[Arc<CoreCounters>]) -> Self {
@@ -80,6 +106,7 @@ impl Totals {
             transactions: sum.transactions + core.transactions.load(Ordering::Relaxed),
             logins_ok: sum.logins_ok + core.logins_ok.load(Ordering::Relaxed),
             logins_refused: sum.logins_refused + core.logins_refused.load(Ordering::Relaxed),
+            pinned: std::array::from_fn(|at| sum.pinned[at] + core.pinned[at].load(Ordering::Relaxed)),
         })
     }
 }

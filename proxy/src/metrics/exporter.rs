@@ -10,6 +10,7 @@ use super::counters::{CoreCounters, DoorCounters, Totals};
 use crate::audit::{Recorder, Report};
 use crate::pool::PoolsShared;
 use crate::quota::Accounts;
+use crate::sql::PinReason;
 
 /// Everything that is exported.
 pub struct Exporter {
@@ -54,6 +55,14 @@ impl Exporter {
         let clients = IntGauge::new("pgcordon_client_connections", "Client sessions that are open")?;
         clients.set(totals.clients);
         put(registry, clients)?;
+        let pinned = IntGaugeVec::new(
+            Opts::new("pgcordon_clients_pinned", "Clients that keep their server connection, by the reason"),
+            &["reason"],
+        )?;
+        for (reason, clients) in PinReason::ALL.into_iter().zip(totals.pinned) {
+            pinned.with_label_values(&[reason.as_str()]).set(clients);
+        }
+        put(registry, pinned)?;
         let refused = IntCounter::new(
             "pgcordon_client_connections_refused_total",
             "Connections for which there was no room: server.connections_max",

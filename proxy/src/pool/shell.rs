@@ -312,7 +312,7 @@ impl Pool {
             format!("no server connection became free within {waited} ms"),
         )
         .detail(detail)
-        .hint("Shorten transactions, or raise pool.size or pool.wait_timeout_ms.")
+        .hint("Shorten transactions, above all those that wait for another connection of the same application, or raise pool.size or pool.wait_timeout_ms.")
     }
 
     /// Does what the roster said.

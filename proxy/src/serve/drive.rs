@@ -10,8 +10,10 @@ use std::time::Duration;
 use crate::audit::Client;
 use crate::domain::limits::READ_BYTES;
 use crate::domain::{Fault, Origin, SqlState};
+use crate::metrics::PinnedClient;
 use crate::pool::{Lease, Outcome, Pool};
 use crate::session::{Idle, Lanes, Leaving, Progress, Request, Session, Taken};
+use crate::sql::PinReason;
 use crate::tenant::Binding;
 
 use super::core::CoreContext;
@@ -60,6 +62,8 @@ pub(super) struct Driver {
     to_server: Outlet,
     /// The client's next message waits for the server's answer.
     held: bool,
+    /// The client is counted as one that keeps its server connection.
+    pinned: Option<PinnedClient>,
 }
 
 impl Driver {
@@ -89,6 +93,7 @@ impl Driver {
             to_client: Outlet::default(),
             to_server: Outlet::default(),
             held: false,
+            pinned: None,
         }
     }
 
@@ -326,8 +331,20 @@ impl Driver {
         flush_client(&mut self.to_client, &mut self.socket, lanes, &[])
     }
 
+    /// Tells operators which clients keep their server connections, and why.
+    fn note_pin(&mut self) {
+        let reason = self.session.pinned();
+        if self.pinned.as_ref().map(|pinned| pinned.reason) == reason {
+            return;
+        }
+        let (session, why) = (self.registered.slot().id, reason.map_or("none", PinReason::as_str));
+        tracing::debug!(session, reason = why, "a client keeps its server connection, or no longer does");
+        self.pinned = reason.map(|reason| self.core.counters.pinned(reason));
+    }
+
     /// Hands what happened to the audit trail.
     fn record(&mut self) {
+        self.note_pin();
         if self.session.has_happened() {
             super::audit::happened(&self.core, &self.client, &self.binding, self.session.take_happened());
         }

@@ -12,6 +12,7 @@ use crate::wire::frame::HEAD;
 use crate::wire::{Frame, inject, open};
 
 use super::admission::{Admitted, Asking, Request};
+use super::client_statements::names_ours;
 use super::expect::{Expect, Injected, Parsed};
 use super::idle::{invalid_length, invalid_type};
 use super::{Core, Lanes, Session};
@@ -208,7 +209,7 @@ impl Session {
             return Next::Wait;
         }
         if text.is_some()
-            && let Some(fault) = self.guarded(facts.as_ref(), core)
+            && let Some(fault) = self.guarded(facts.as_ref(), core).or_else(|| names_ours(facts.as_ref()))
         {
             self.deny(message, fault, backend, lanes);
             return Next::Go;

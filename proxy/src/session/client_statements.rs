@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::backend::{BackendState, Body, Moment, Name, Parsing, Unnamed};
+use crate::domain::{Fault, Origin, SqlState};
 use crate::sql::{Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::inject;
@@ -38,7 +39,7 @@ impl Session {
             return Next::Wait;
         }
         self.in_cycle = true;
-        if let Some(fault) = self.guarded(facts.as_ref(), core) {
+        if let Some(fault) = self.guarded(facts.as_ref(), core).or_else(|| names_ours(facts.as_ref())) {
             self.deny(message, fault, backend, lanes);
             return Next::Go;
         }
@@ -61,9 +62,10 @@ impl Session {
         }
         let (body, sent) = (core.bodies.intern(self.settings.meaning(), parse.rest, facts), core.bodies.moment());
         let kept = self.statements.prepare(parse.name, body.clone(), sent, core.bodies);
-        if self.pin.is_some() {
+        if self.pin.is_some() && !executes(body.facts()) {
             // The names that its SQL knows and those of the protocol are the same, and nobody else has any here.
             kept.place = Place::Own;
+            self.take_back(parse.name, message, lanes);
             let expect = Expect::Parse(Parsed::Named { name: parse.name.into(), body: body.id(), sent });
             self.send(message, expect, lanes);
             return Next::Go;
@@ -138,6 +140,7 @@ impl Session {
             inject::parse(out, name, b"\0\0\0");
             self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
             self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
+            self.thrown_away.push(name.into());
             backend.soil();
         }
         self.parse_free(message, lanes);
@@ -156,7 +159,15 @@ impl Session {
         let in_cycle = message.frame.tag != b'Q';
         let mut surfaced = false;
         for name in facts.prepared.iter().map(|name| name.as_bytes()) {
-            let Some(statement) = self.statements.get_mut(name) else { continue };
+            let Some(statement) = self.statements.get_mut(name) else {
+                surfaced |= self.take_back(name, message, lanes);
+                continue;
+            };
+            // What executes others isn't known to SQL, but its name is taken.
+            let is_hidden = executes(statement.body.facts());
+            if is_hidden && facts.pins != Some(PinReason::Prepare) {
+                continue;
+            }
             self.pin.get_or_insert(PinReason::Prepare);
             if statement.place != Place::Shared {
                 continue;
@@ -165,7 +176,7 @@ impl Session {
             let out = lanes.server.author(message.input);
             // An empty text may have been left there.
             inject::about_statement(out, b'C', name);
-            inject::parse(out, name, statement.body.rest());
+            inject::parse(out, name, if is_hidden { b"\0\0\0" } else { statement.body.rest() });
             self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
             let kept = name.into();
             let injected = if in_cycle { Injected::SurfaceInCycle(kept) } else { Injected::Surface(kept) };
@@ -185,10 +196,22 @@ impl Session {
             self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
             self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
             // It is left there if the DEALLOCATE fails.
+            self.thrown_away.push(name.into());
             backend.soil();
             surfaced = true;
         }
         surfaced
+    }
+
+    /// Closes an empty text of ours that was left under a name. Says whether there may have been one.
+    fn take_back(&mut self, name: &[u8], message: Message<'_>, lanes: &mut Lanes) -> bool {
+        let left = self.thrown_away.iter().any(|each| **each == *name);
+        if left {
+            self.thrown_away.retain(|each| **each != *name);
+            inject::about_statement(lanes.server.author(message.input), b'C', name);
+            self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
+        }
+        left
     }
 
     /// Writes a Parse of a shared statement, behind the Closes that make room for it.
@@ -345,6 +368,20 @@ impl Session {
             self.expects.push(Expect::Injected(Injected::Close), &mut lanes.client);
         }
     }
+}
+
+/// Whether a statement executes prepared ones. Such a one is never known to SQL: EXPLAIN EXECUTE of a statement that executes
+/// itself recurses in Postgres until the server process is gone, and all others with it.
+fn executes(facts: Option<&Arc<Facts>>) -> bool {
+    facts.is_some_and(|facts| !facts.prepared.is_empty())
+}
+
+/// Why SQL may not name prepared statements as it does: names of ours are nobody's.
+pub(super) fn names_ours(facts: Option<&Arc<Facts>>) -> Option<Fault> {
+    let mut names = facts.into_iter().flat_map(|facts| facts.prepared.iter().chain(&facts.deallocates));
+    let name = names.find(|name| name.as_bytes().starts_with(Name::PREFIX))?;
+    let text = format!("prepared statement \"{name}\" does not exist: names that begin so are the proxy's own");
+    Some(Fault::new(Origin::Client, SqlState::UNKNOWN_STATEMENT, text))
 }
 
 /// The text in what follows a name in a Parse, if the trail keeps texts as they were sent.

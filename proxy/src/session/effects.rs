@@ -31,6 +31,10 @@ pub(super) struct Removal {
     resets: SmallVec<[Reset; 1]>,
     /// Settings that are set behind a RESET ALL.
     set_behind: SmallVec<[Box<str>; 1]>,
+    /// It happened, and was rolled back in the same string.
+    undone: bool,
+    /// DISCARD ALL is complete. It commits at once, whatever fails behind it.
+    discarded: bool,
     /// The position in the queue of what is owed from which on an error means that nothing was taken away.
     since: u64,
 }
@@ -149,6 +153,19 @@ impl Session {
         self.erred |= self.barrier != Barrier::None && self.expects.head_at() >= self.removal.since;
     }
 
+    /// A statement is complete: what takes settings back may have happened, or be undone.
+    pub(super) fn note_undone(&mut self, tag: &[u8]) {
+        if self.barrier == Barrier::None || self.expects.head_at() < self.removal.since {
+            return;
+        }
+        self.removal.discarded |= tag == b"DISCARD ALL\0";
+        if tag.starts_with(b"ROLLBACK") {
+            self.removal.undone = true;
+        } else if [&b"RESET"[..], b"SET", b"DISCARD"].iter().any(|word| tag.starts_with(word)) {
+            self.removal.undone = false;
+        }
+    }
+
     /// The server has skipped what was sent up to a Sync, and with it perhaps what was to take something away.
     pub(super) fn note_skipped(&mut self) {
         self.erred |= self.barrier != Barrier::None && self.expects.head_at() > self.removal.since;
@@ -194,7 +211,7 @@ impl Session {
     pub(super) fn refit(&mut self, backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
         self.barrier = Barrier::None;
         let removal = std::mem::take(&mut self.removal);
-        if self.erred || self.status == b'E' {
+        if (self.erred || removal.undone || self.status == b'E') && !removal.discarded {
             if removal.settings {
                 // Of a string of several statements some may have been committed.
                 backend.unsealed();

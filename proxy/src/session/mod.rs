@@ -177,6 +177,8 @@ pub struct Session {
     barrier: Barrier,
     /// What the barrier is for.
     removal: Removal,
+    /// Names under which an empty text of ours may have been left on the server connection.
+    thrown_away: Vec<Box<[u8]>>,
     /// An error came since the barrier was raised.
     erred: bool,
     /// The client's next message waits for answers that were asked for with a Flush.
@@ -229,6 +231,7 @@ impl Session {
             touched: Vec::new(),
             barrier: Barrier::None,
             removal: Removal::default(),
+            thrown_away: Vec::new(),
             erred: false,
             awaiting: false,
             fatal: false,
@@ -412,6 +415,7 @@ impl Session {
         self.touched.clear();
         self.barrier = Barrier::None;
         self.removal = Removal::default();
+        self.thrown_away.clear();
         self.awaiting = false;
         self.portals.clear();
         self.metered.clear();

@@ -341,6 +341,7 @@ impl Session {
         if self.may_lose_names() {
             self.note_names(seen, backend);
         }
+        self.note_undone(&seen[HEAD..]);
         self.completed(seen, core)
     }
 

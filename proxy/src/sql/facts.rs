@@ -120,6 +120,19 @@ pub enum PinReason {
 }
 
 impl PinReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Prepare,
+        Self::Listen,
+        Self::Temporary,
+        Self::HeldCursor,
+        Self::AdvisoryLock,
+        Self::Role,
+        Self::HiddenSetting,
+        Self::Load,
+        Self::NotUnderstood,
+    ];
+
     /// A word for logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -190,3 +190,43 @@ fn a_reset_that_was_skipped_reset_nothing() {
     assert_eq!(stage.server("E(SQLSTATE42601) Z(I) 1 2 C(RESET) Z(I)"), "E(C42601) Z(I) 1 2 C(RESET)");
     assert_eq!(stage.sent_to_server(&[]), "set(a.b=0) bind seal seed");
 }
+
+#[test]
+fn a_reset_that_the_same_string_rolls_back_reset_nothing() {
+    let mut stage = Stage::with(Settings::of([("a.b".to_owned(), "0")]));
+    stage.attach();
+    stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    for (text, answer) in [
+        ("begin; reset a.b; rollback", "C(BEGIN) C(RESET) C(ROLLBACK) Z(I)"),
+        (
+            "begin; set a.b to default; savepoint s; reset a.b; rollback",
+            "C(BEGIN) C(SET) C(SAVEPOINT) C(RESET) C(ROLLBACK) Z(I)",
+        ),
+    ] {
+        stage.client(&format!("Q({text})"));
+        assert_eq!(stage.server(answer), answer);
+        assert_eq!(stage.sent_to_server(&[]), "show(a.b=)");
+        stage.server("V(1) Z(I)");
+    }
+    stage.client("Q(rollback; reset a.b)");
+    assert_eq!(stage.server("C(ROLLBACK) C(RESET) Z(I)"), "C(ROLLBACK) C(RESET)");
+    assert_eq!(stage.sent_to_server(&[]), "set(a.b=0)");
+    stage.server("V Z(I)");
+    stage.sent_to_server(&[]);
+    stage.server("V(0) Z(I)");
+    stage.client("Q(begin; reset all; rollback)");
+    stage.server("C(BEGIN) C(RESET) C(ROLLBACK) Z(I)");
+    assert_eq!(stage.sent_to_server(&[]), "show(a.b=)");
+    stage.server("V(0) Z(I)");
+    assert_eq!(stage.client("Q(select 1)"), "bind seal seed Q(select 1)");
+}
+
+#[test]
+fn what_fails_behind_a_discard_all_brings_nothing_back() {
+    let mut stage = Stage::with(Settings::of([("a.b".to_owned(), "0")]));
+    stage.attach();
+    stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    stage.client("P(,discard all) B(,) E() P(,selec) S");
+    assert_eq!(stage.server("1 2 C(DISCARD ALL) E(SQLSTATE42601) Z(I)"), "1 2 C(DISCARD ALL) E(C42601)");
+    assert_eq!(stage.sent_to_server(&[]), "set(a.b=0) bind seal seed");
+}

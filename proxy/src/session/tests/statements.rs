@@ -256,3 +256,15 @@ fn a_deallocate_of_a_name_that_an_error_may_free_waits_for_it() {
     stage.server("E(SQLSTATE34000) Z(I)");
     assert_eq!(stage.client("Q(deallocate a)"), "Q(deallocate a)");
 }
+
+#[test]
+fn in_a_failed_transaction_a_name_that_was_closed_and_not_prepared_again_is_free() {
+    let mut stage = Stage::attached();
+    stage.client("P(b,select 1) S");
+    stage.server("1 Z(I)");
+    stage.client("Q(begin; select 1/0)");
+    stage.server("C(BEGIN) E(SQLSTATE22012) Z(E)");
+    assert_eq!(stage.client("C(S:b) P(b,select 2) S"), "P(pgcordon:2|select 2) S");
+    assert_eq!(stage.server("E(SQLSTATE25P02) Z(E)"), "3 E(C25P02) Z(E)");
+    assert_eq!(stage.client("B(,b) S"), "B(|b) S");
+}

@@ -261,6 +261,7 @@ impl Session {
             return self.send(message, Expect::Bind(None), lanes);
         }
         let Some((own_name, statement)) = self.statements.get_with_name(head.statement) else {
+            self.take_back(head.statement, message, lanes);
             return self.send(message, Expect::Bind(None), lanes);
         };
         let (own_name, body, parsing) = (own_name.clone(), statement.body.clone(), statement.parsing);
@@ -307,6 +308,7 @@ impl Session {
                     inject::about_statement(lanes.server.author(message.input), b'D', name.write(&mut [0; 32]));
                     return self.expects.push(Expect::Describe, &mut lanes.client);
                 }
+                self.take_back(name, message, lanes);
             }
             Ok(Named::Portal(_)) | Err(_) => {}
         }

@@ -202,6 +202,13 @@ fn every_malformed_message_is_answered_as_postgres_answers_it() {
                 said[0].truncate("S=FATAL C=08P01".len());
             }
         }
+        if name.starts_with("a Query in mid-COPY") || name.starts_with("a Bind in mid-COPY") {
+            // Both fail the copy by it. Postgres ends the connection since its minor releases of 2025; here the session may go on.
+            for said in [&mut direct, &mut through] {
+                assert!(said[1].contains("unexpected message type"), "{name}: {said:?}");
+                said.truncate(1);
+            }
+        }
         // The name that a named statement has on the server connection is told in this one error.
         through.iter_mut().for_each(|word| *word = shared_name(word));
         if direct != through {

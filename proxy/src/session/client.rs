@@ -229,7 +229,7 @@ impl Session {
                 self.expects.push(Expect::Injected(Injected::Sync), &mut lanes.client);
             }
             self.note_facts(facts, backend, core);
-            self.arm(facts);
+            self.arm_all(facts, backend, core);
         }
         match (watched, text) {
             (Some(watched), Some(text)) if watched.is_held => self.hold_query(message, text, watched, backend, lanes),
@@ -296,7 +296,7 @@ impl Session {
         let is_held = watched.as_ref().is_some_and(|watched| watched.is_held);
         if let Some(facts) = &facts {
             self.surface(facts, message, backend, lanes);
-            self.arm(facts);
+            self.arm_all(facts, backend, core);
         }
         self.send(message, Expect::Execute(watched), lanes);
         self.in_cycle = true;

@@ -203,6 +203,18 @@ impl Session {
         surfaced
     }
 
+    /// A statement with these facts is about to be executed, and so are the client's that it names.
+    pub(super) fn arm_all(&mut self, facts: &Arc<Facts>, backend: &mut BackendState, core: &Core<'_>) {
+        self.arm(facts);
+        for name in &facts.prepared {
+            let named = self.statements.get(name.as_bytes()).and_then(|statement| statement.body.facts().cloned());
+            if let Some(named) = named {
+                self.note_facts(&named, backend, core);
+                self.arm(&named);
+            }
+        }
+    }
+
     /// Closes an empty text of ours that was left under a name. Says whether there may have been one.
     fn take_back(&mut self, name: &[u8], message: Message<'_>, lanes: &mut Lanes) -> bool {
         let left = self.thrown_away.iter().any(|each| **each == *name);
@@ -253,6 +265,7 @@ impl Session {
             return self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
         }
         let Some((own_name, statement)) = self.statements.get_with_name(head.statement) else {
+            self.take_back(head.statement, message, lanes);
             // It may have been prepared by SQL, or by a Parse too long to be opened.
             let portal = self.bound(head.portal, Some(&Arc::new(Facts::hidden())), None, backend, core);
             return self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
@@ -302,6 +315,7 @@ impl Session {
                     inject::about_statement(lanes.server.author(message.input), b'D', name.write(&mut [0; 32]));
                     return self.expects.push(Expect::Describe, &mut lanes.client);
                 }
+                self.take_back(name, message, lanes);
             }
             Ok(Named::Portal(_)) | Err(_) => {}
         }
@@ -370,10 +384,10 @@ impl Session {
     }
 }
 
-/// Whether a statement executes prepared ones. Such a one is never known to SQL: EXPLAIN EXECUTE of a statement that executes
+/// Whether a statement executes prepared ones; PREPARE doesn't. Such a one is never known to SQL: EXPLAIN EXECUTE of a statement that executes
 /// itself recurses in Postgres until the server process is gone, and all others with it.
 fn executes(facts: Option<&Arc<Facts>>) -> bool {
-    facts.is_some_and(|facts| !facts.prepared.is_empty())
+    facts.is_some_and(|facts| !facts.prepared.is_empty() && facts.pins != Some(PinReason::Prepare))
 }
 
 /// Why SQL may not name prepared statements as it does: names of ours are nobody's.

@@ -158,7 +158,7 @@ impl Session {
         if self.barrier == Barrier::None || self.expects.head_at() < self.removal.since {
             return;
         }
-        self.removal.discarded |= tag == b"DISCARD ALL\0";
+        self.removal.discarded |= tag.starts_with(b"DISCARD ALL");
         if tag.starts_with(b"ROLLBACK") {
             self.removal.undone = true;
         } else if [&b"RESET"[..], b"SET", b"DISCARD"].iter().any(|word| tag.starts_with(word)) {

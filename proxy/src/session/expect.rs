@@ -185,7 +185,7 @@ pub(super) struct Expects {
     name_noted: u64,
     /// The same, of cycles before the one that is being sent.
     name_noted_before: u64,
-    /// Behind the last thing that replaces the client's unnamed statement.
+    /// Behind the last thing that replaces the unnamed statement, the client's or the server connection's.
     unnamed_replaced: u64,
 }
 
@@ -282,7 +282,7 @@ impl Expects {
         if expect.notes_name() {
             self.name_noted = behind;
         }
-        if expect.unnamed().is_some() {
+        if expect.unnamed().is_some() || matches!(expect, Expect::Injected(Injected::Unnamed | Injected::Close)) {
             self.unnamed_replaced = behind;
         }
         self.queue.push_back(expect);

@@ -347,7 +347,7 @@ impl Session {
 
     /// A statement is complete that may have taken names of prepared statements away. No rollback brings them back.
     fn note_names(&mut self, seen: &[u8], backend: &mut BackendState) {
-        let is_discard = seen.get(HEAD..) == Some(b"DISCARD ALL\0");
+        let is_discard = seen[HEAD..].starts_with(b"DISCARD ALL");
         match self.expects.statement().map(|statement| &statement.kind) {
             Some(StatementKind::Deallocate(Some(name))) => drop(self.statements.remove(name.as_bytes())),
             Some(kind) if is_discard || *kind == StatementKind::Deallocate(None) => {

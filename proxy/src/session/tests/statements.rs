@@ -256,3 +256,43 @@ fn a_deallocate_of_a_name_that_an_error_may_free_waits_for_it() {
     stage.server("E(SQLSTATE34000) Z(I)");
     assert_eq!(stage.client("Q(deallocate a)"), "Q(deallocate a)");
 }
+
+#[test]
+fn in_a_failed_transaction_a_name_that_was_closed_and_not_prepared_again_is_free() {
+    let mut stage = Stage::attached();
+    stage.client("P(b,select 1) S");
+    stage.server("1 Z(I)");
+    stage.client("Q(begin; select 1/0)");
+    stage.server("C(BEGIN) E(SQLSTATE22012) Z(E)");
+    assert_eq!(stage.client("C(S:b) P(b,select 2) S"), "P(pgcordon:2|select 2) S");
+    assert_eq!(stage.server("E(SQLSTATE25P02) Z(E)"), "3 E(C25P02) Z(E)");
+    assert_eq!(stage.client("B(,b) S"), "B(|b) S");
+}
+
+#[test]
+fn a_text_of_ours_that_was_left_under_a_name_is_nothing_to_its_client() {
+    let mut stage = Stage::attached();
+    stage.client("P(b,select 1) S");
+    stage.server("1 Z(I)");
+    stage.client("Q(begin)");
+    stage.server("C(BEGIN) Z(T)");
+    assert_eq!(stage.client("P(b,select 2) S"), "C(Sb) P(b) P(b|select 2) S");
+    stage.server("3 1 E(SQLSTATE42P05) Z(E)");
+    stage.client("C(S:b) S");
+    stage.server("Z(E)");
+    assert_eq!(stage.client("B(,b) S"), "C(Sb) B(|b) S");
+    assert_eq!(stage.server("3 E(SQLSTATE26000) Z(E)"), "E(C26000) Z(E)");
+    assert_eq!(stage.client("D(S:b) S"), "D(Sb) S");
+}
+
+#[test]
+fn an_unnamed_statement_that_an_error_may_keep_away_is_waited_for() {
+    let mut stage = Stage::attached();
+    stage.client("P(,select 1) S");
+    stage.server("1 Z(I)");
+    stage.move_to_another(8);
+    let (sent, waiting) = stage.held("D(S:x) B(,) S B(,) E() S");
+    assert_eq!((sent.as_str(), waiting.as_str()), ("D(Sx) P(|select 1) B S H", "B E S"));
+    stage.server("E(SQLSTATE26000) Z(I)");
+    assert_eq!(stage.client("B(,) E() S"), "P(|select 1) B E S");
+}

@@ -349,9 +349,13 @@ impl Session {
     fn note_names(&mut self, seen: &[u8], backend: &mut BackendState) {
         let is_discard = seen[HEAD..].starts_with(b"DISCARD ALL");
         match self.expects.statement().map(|statement| &statement.kind) {
-            Some(StatementKind::Deallocate(Some(name))) => drop(self.statements.remove(name.as_bytes())),
+            Some(StatementKind::Deallocate(Some(name))) => {
+                self.statements.remove(name.as_bytes());
+                self.thrown_away.retain(|each| **each != *name.as_bytes());
+            }
             Some(kind) if is_discard || *kind == StatementKind::Deallocate(None) => {
                 self.statements.clear();
+                self.thrown_away.clear();
                 backend.deallocated();
             }
             _ => {}

@@ -296,3 +296,26 @@ fn an_unnamed_statement_that_an_error_may_keep_away_is_waited_for() {
     stage.server("E(SQLSTATE26000) Z(I)");
     assert_eq!(stage.client("B(,) E() S"), "P(|select 1) B E S");
 }
+
+#[test]
+fn a_portal_is_not_forgotten_by_the_end_of_a_cycle_before_it() {
+    let mut stage = Stage::attached();
+    stage.client("P(s,insert into t values (1)) S");
+    stage.server("1 Z(I)");
+    stage.client("P(,update t set a = 1) B(,) E() S B(,s)");
+    stage.server("1 2 C(UPDATE 1) Z(I) 2");
+    assert!(stage.session.portals.get(b"").is_some(), "its Execute is asked for");
+    stage.client("E() S");
+    stage.server("C(INSERT 0 1) Z(I)");
+    assert!(stage.session.portals.get(b"").is_none());
+}
+
+#[test]
+fn what_executes_others_is_never_known_to_sql() {
+    let mut stage = Stage::attached();
+    stage.client("P(a,execute a) S");
+    stage.server("1 Z(I)");
+    assert_eq!(stage.client("Q(explain execute a)"), "Q(explain execute a)");
+    stage.server("E(SQLSTATE26000) Z(I)");
+    assert!(stage.client("Q(execute \"pgcordon:1\")").contains("cordon.deny('26000')"));
+}

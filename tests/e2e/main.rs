@@ -4,8 +4,10 @@
 mod audit;
 mod bad_input;
 mod cancelling;
+mod catalog_queries;
 mod connecting;
 mod crowded;
+mod databases;
 mod differential;
 mod disconnecting;
 mod drivers;
@@ -22,4 +24,5 @@ mod reports;
 mod tls;
 mod tools;
 mod upstream_lost;
+mod versions;
 mod writes;

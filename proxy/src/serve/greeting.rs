@@ -38,13 +38,26 @@ struct Known {
     settings: Arc<Settings>,
     parameters: Parameters,
     since: Instant,
+    /// The pool's, when this was learnt.
+    vacations: u64,
 }
 
 impl Greetings {
-    fn get(&mut self, database: &str, role: &str, settings: &Settings, now: Instant) -> Option<Parameters> {
+    fn get(
+        &mut self,
+        database: &str,
+        role: &str,
+        settings: &Settings,
+        vacations: u64,
+        now: Instant,
+    ) -> Option<Parameters> {
         self.known.retain(|known| now.duration_since(known.since) < GREETING_LIFE);
-        let is_it =
-            |known: &&Known| &*known.database == database && &*known.role == role && *known.settings == *settings;
+        let is_it = |known: &&Known| {
+            &*known.database == database
+                && &*known.role == role
+                && *known.settings == *settings
+                && known.vacations == vacations
+        };
         self.known.iter().find(is_it).map(|known| known.parameters.clone())
     }
 
@@ -68,7 +81,8 @@ pub(super) async fn learn(
     settings: &Arc<Settings>,
     client: &Arc<Client>,
 ) -> Result<Parameters, Fault> {
-    let known = core.greetings.borrow_mut().get(database, binding.role(), settings, clock::now());
+    let vacations = pool.vacations();
+    let known = core.greetings.borrow_mut().get(database, binding.role(), settings, vacations, clock::now());
     if let Some(parameters) = known {
         return Ok(parameters);
     }
@@ -83,6 +97,7 @@ pub(super) async fn learn(
         settings: settings.clone(),
         parameters: parameters.clone(),
         since: clock::now(),
+        vacations,
     });
     Ok(parameters)
 }

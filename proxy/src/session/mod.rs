@@ -167,6 +167,8 @@ pub struct Session {
     refusing: bool,
     pin: Option<PinReason>,
     touched: Vec<Box<str>>,
+    /// Databases that a statement on its way wants to find without a session.
+    emptied: Vec<Box<str>>,
     barrier: Barrier,
     /// What the portals bound since the last Sync would take away.
     bound: Removal,
@@ -215,6 +217,7 @@ impl Session {
             refusing: false,
             pin: None,
             touched: Vec::new(),
+            emptied: Vec::new(),
             barrier: Barrier::None,
             bound: Removal::default(),
             erred: false,
@@ -259,6 +262,11 @@ impl Session {
     /// What the audit trail is to be told, since this was last asked.
     pub fn take_happened(&mut self) -> Vec<Happened> {
         std::mem::take(&mut self.happened)
+    }
+
+    /// Databases that Postgres is about to wait for: whoever has idle connections to them lets them go.
+    pub fn take_emptied(&mut self) -> Vec<Box<str>> {
+        std::mem::take(&mut self.emptied)
     }
 
     /// Whether there is anything to tell.

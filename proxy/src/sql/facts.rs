@@ -21,6 +21,8 @@ pub struct Facts {
     pub deallocates: Option<Deallocates>,
     /// It may leave something that can't be carried to another server connection.
     pub pins: Option<PinReason>,
+    /// Databases that Postgres refuses to drop, rename, move or copy while anybody else is connected to them.
+    pub empties: Vec<Box<str>>,
     /// What in it looks like an attempt on the walls, for good errors and for evidence.
     pub guard: Vec<GuardHit>,
     /// The text with every literal taken out; `None` where that can't be done surely.
@@ -41,8 +43,17 @@ impl Facts {
 
     /// Whether it leaves nothing behind in its session.
     pub fn leaves_nothing(&self) -> bool {
-        let Self { statements: _, touches, resets_all, discards_all, deallocates, pins, guard: _, normalized: _ } =
-            self;
+        let Self {
+            statements: _,
+            touches,
+            resets_all,
+            discards_all,
+            deallocates,
+            pins,
+            empties: _,
+            guard: _,
+            normalized: _,
+        } = self;
         touches.is_empty() && !*resets_all && !*discards_all && deallocates.is_none() && pins.is_none()
     }
 

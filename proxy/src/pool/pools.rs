@@ -126,6 +126,17 @@ impl Pools {
         }
     }
 
+    /// Postgres is asked to drop, rename, move or copy this database, which it does when nobody else is connected: idle
+    /// connections are closed, others when they come back. Postgres waits some seconds for that, so it needn't.
+    pub fn vacate(&self, database: &str) {
+        let of_it = |(of, _): &&(String, Arc<str>)| of == database;
+        let keys: Vec<(String, Arc<str>)> =
+            self.shared.pools.iter().map(|entry| entry.key().clone()).filter(|key| of_it(&key)).collect();
+        for (database, role) in keys {
+            self.get(&database, &role).vacate();
+        }
+    }
+
     /// Runs a task of the pools' own on this core.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         tokio::task::spawn_local(task);

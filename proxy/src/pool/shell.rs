@@ -44,6 +44,8 @@ pub(super) struct PoolShared {
     pub(super) clears: AtomicU64,
     /// Connections that went from one core to another.
     pub(super) moves: AtomicU64,
+    /// How often nobody was to be connected here any more.
+    vacations: AtomicU64,
 }
 
 struct Inner {
@@ -85,6 +87,7 @@ impl PoolShared {
             ids: AtomicU64::new(1),
             clears: AtomicU64::new(0),
             moves: AtomicU64::new(0),
+            vacations: AtomicU64::new(0),
         }
     }
 
@@ -441,6 +444,18 @@ impl Pool {
         self.unpark_all(Some(before));
         let errands = self.shared.tell(|inner| inner.roster.ticked(clock::now()));
         self.run(errands);
+    }
+
+    /// Nobody is to be connected here: what is idle is closed, the rest when it comes back.
+    pub(super) fn vacate(self: &Rc<Self>) {
+        self.shared.vacations.fetch_add(1, Ordering::Relaxed);
+        let errands = self.shared.tell(|inner| inner.roster.vacated());
+        self.run(errands);
+    }
+
+    /// Changes when the database may have become another one.
+    pub fn vacations(&self) -> u64 {
+        self.shared.vacations.load(Ordering::Relaxed)
     }
 
     /// A key of the workspace was revoked: connections that carried it are closed.

@@ -173,6 +173,9 @@ impl Driver {
             }
             let passed = self.pass_on(fresh);
             self.record();
+            for database in self.session.take_emptied() {
+                self.core.pools.vacate(&database);
+            }
             match passed? {
                 Passed::All => return Ok(()),
                 Passed::NeedsServer => self.wait_for_lease().await?,

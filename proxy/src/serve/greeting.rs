@@ -45,13 +45,26 @@ struct Known {
     settings: Arc<Settings>,
     greeting: Greeting,
     since: Instant,
+    /// The pool's, when this was learnt.
+    vacations: u64,
 }
 
 impl Greetings {
-    fn get(&mut self, database: &str, role: &str, settings: &Settings, now: Instant) -> Option<Greeting> {
+    fn get(
+        &mut self,
+        database: &str,
+        role: &str,
+        settings: &Settings,
+        vacations: u64,
+        now: Instant,
+    ) -> Option<Greeting> {
         self.known.retain(|known| now.duration_since(known.since) < GREETING_LIFE);
-        let is_it =
-            |known: &&Known| &*known.database == database && &*known.role == role && *known.settings == *settings;
+        let is_it = |known: &&Known| {
+            &*known.database == database
+                && &*known.role == role
+                && *known.settings == *settings
+                && known.vacations == vacations
+        };
         self.known.iter().find(is_it).map(|known| known.greeting.clone())
     }
 
@@ -75,7 +88,8 @@ pub(super) async fn learn(
     settings: &Arc<Settings>,
     client: &Arc<Client>,
 ) -> Result<Greeting, Fault> {
-    let known = core.greetings.borrow_mut().get(database, binding.role(), settings, clock::now());
+    let vacations = pool.vacations();
+    let known = core.greetings.borrow_mut().get(database, binding.role(), settings, vacations, clock::now());
     if let Some(greeting) = known {
         return Ok(greeting);
     }
@@ -90,6 +104,7 @@ pub(super) async fn learn(
         settings: settings.clone(),
         greeting: greeting.clone(),
         since: clock::now(),
+        vacations,
     });
     Ok(greeting)
 }

@@ -70,6 +70,10 @@ impl Session {
         if let Some(reason) = facts.pins {
             self.pin.get_or_insert(reason);
         }
+        // Postgres would refuse a tenant, who must have no say in others' connections.
+        if self.workspace.is_none() {
+            self.emptied.extend_from_slice(&facts.empties);
+        }
         for name in &facts.touches {
             self.touch(name, backend, core);
         }

@@ -174,6 +174,8 @@ pub struct Session {
     refusing: bool,
     pin: Option<PinReason>,
     touched: Vec<Box<str>>,
+    /// Databases that a statement on its way wants to find without a session.
+    emptied: Vec<Box<str>>,
     barrier: Barrier,
     /// What the barrier is for.
     removal: Removal,
@@ -229,6 +231,7 @@ impl Session {
             refusing: false,
             pin: None,
             touched: Vec::new(),
+            emptied: Vec::new(),
             barrier: Barrier::None,
             removal: Removal::default(),
             thrown_away: Vec::new(),
@@ -292,6 +295,11 @@ impl Session {
     pub fn take_owed(&mut self) -> Vec<Happened> {
         self.owes_records = false;
         std::mem::take(&mut self.happened)
+    }
+
+    /// Databases that Postgres is about to wait for: whoever has idle connections to them lets them go.
+    pub fn take_emptied(&mut self) -> Vec<Box<str>> {
+        std::mem::take(&mut self.emptied)
     }
 
     /// Whether there is anything to tell.

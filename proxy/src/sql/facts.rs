@@ -30,6 +30,8 @@ pub struct Facts {
     pub prepared: Vec<Box<str>>,
     /// It may leave something that can't be carried to another server connection.
     pub pins: Option<PinReason>,
+    /// Databases that Postgres refuses to drop, rename, move or copy while anybody else is connected to them.
+    pub empties: Vec<Box<str>>,
     /// What in it looks like an attempt on the walls, for good errors and for evidence.
     pub guard: Vec<GuardHit>,
     /// The text with every literal taken out; `None` where that can't be done surely.

@@ -1,9 +1,10 @@
 //! The only room that names the parser: Postgres' own, through `pg_query`. This file turns a text into facts; `statements`
 //! says what each statement is, `walk` goes through expressions and queries, `session` and `attempts` say what is left
-//! behind and what looks like an attempt on the walls.
+//! behind and what looks like an attempt on the walls, `databases` which of them must be free of sessions.
 
 mod attempts;
 mod bodies;
+mod databases;
 mod session;
 mod statements;
 mod walk;
@@ -42,6 +43,7 @@ pub fn facts(text: &[u8], watched: &Watched) -> Facts {
     }
     for statement in &statements {
         session::of_statement(statement, &mut facts);
+        databases::of_statement(statement, &mut facts);
     }
     // A setting may name the schema of temporary objects without making any.
     if !statements.iter().all(|statement| matches!(statement, Inner::VariableSetStmt(_) | Inner::TransactionStmt(_))) {

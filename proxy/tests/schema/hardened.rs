@@ -195,6 +195,40 @@ async fn the_owners_migrations_go_on_working() {
 }
 
 #[tokio::test]
+async fn the_system_role_keeps_what_postgres_gives_to_everybody_and_gets_no_more() {
+    let database = Database::hardened().await;
+    let admin = database.admin().await;
+    let system = database.connect("pgcordon_system").await;
+    let kept = [
+        "begin; select pg_export_snapshot(); rollback",
+        "select * from pg_stat_activity",
+        "select * from pg_locks",
+        "select * from pg_stat_user_tables",
+        "select pg_blocking_pids(1), pg_cancel_backend(0)",
+        "select lo_unlink(lo_create(0))",
+        "select * from pg_stats_ext",
+    ];
+    for sql in kept {
+        assert_eq!(refusal(&system, sql).await, "", "{sql}");
+    }
+    for sql in [
+        "select pg_read_file('postgresql.conf')",
+        "select pg_ls_dir('.')",
+        "select pg_stat_reset()",
+        "select * from pg_statistic_ext_data",
+        "select pg_log_backend_memory_contexts(1)",
+    ] {
+        assert_eq!(refusal(&system, sql).await, "42501", "{sql}");
+    }
+    // An older version took it from this role too.
+    admin.batch_execute("revoke execute on function pg_export_snapshot() from pgcordon_system").await.unwrap();
+    assert_eq!(refusal(&system, kept[0]).await, "42501");
+    refusal(&system, "rollback").await;
+    harden::harden(&admin, &RoleNames::default(), &[], false).await.unwrap();
+    assert_eq!(refusal(&system, kept[0]).await, "");
+}
+
+#[tokio::test]
 async fn statistics_of_protected_tables_are_hidden() {
     let database = Database::hardened().await;
     let admin = database.admin().await;

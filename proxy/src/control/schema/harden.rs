@@ -52,6 +52,9 @@ const VIEWS: [&str; 7] = [
     "pg_statistic_ext_data",
 ];
 
+/// The one of them that Postgres gives to nobody.
+const NOBODYS: &str = "pg_statistic_ext_data";
+
 /// Hardens the database.
 ///
 /// # Errors
@@ -113,19 +116,25 @@ async fn steps(client: &Client, roles: &RoleNames, allow: &[Allow]) -> Result<Ve
     let mut all = Vec::new();
     let trusted = [&roles.owner, &roles.system, &roles.cordon].map(|role| ident(role)).join(", ");
     let tenants = [&roles.application, &roles.read_only].map(|role| ident(role)).join(", ");
-    let mut functions = executable(client, FUNCTIONS, &["public"]).await?;
+    let system = ident(&roles.system);
+    let mut functions = open(client, FUNCTIONS, &roles.system).await?;
     if !allow.contains(&Allow::LargeObjects) {
-        functions.extend(executable(client, LARGE_OBJECTS, &["public"]).await?);
+        functions.extend(open(client, LARGE_OBJECTS, &roles.system).await?);
     }
+    // The system role keeps what Postgres gives to everybody: pg_dump takes a snapshot, migrations look at locks.
     for Function { oid, name } in functions {
         all.push(Step::revoke(
-            format!("REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC, {tenants}"),
+            format!(
+                "REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC, {tenants}; GRANT EXECUTE ON FUNCTION {name} TO {system}"
+            ),
             format!("pg_catalog.has_function_privilege(role.name, {oid}::oid, 'EXECUTE')"),
         ));
     }
     for view in VIEWS {
+        let kept =
+            if view == NOBODYS { String::new() } else { format!("; GRANT SELECT ON pg_catalog.{view} TO {system}") };
         all.push(Step::revoke(
-            format!("REVOKE ALL ON pg_catalog.{view} FROM PUBLIC, {tenants}"),
+            format!("REVOKE ALL ON pg_catalog.{view} FROM PUBLIC, {tenants}{kept}"),
             format!("pg_catalog.has_any_column_privilege(role.name, 'pg_catalog.{view}', 'SELECT')"),
         ));
     }
@@ -171,18 +180,32 @@ pub(super) struct Function {
 
 /// What of the siblings' functions these roles may still call.
 pub(super) async fn callable(client: &Client, roles: &[&str]) -> Result<Vec<Function>, SchemaError> {
-    executable(client, FUNCTIONS, roles).await
+    let callable = "EXISTS (SELECT FROM pg_catalog.unnest($1::text[]) AS role (name) \
+        WHERE pg_catalog.has_function_privilege(role.name, p.oid, 'EXECUTE'))";
+    functions(client, FUNCTIONS, callable, roles).await
 }
 
-async fn executable(client: &Client, which: &str, roles: &[&str]) -> Result<Vec<Function>, SchemaError> {
+/// What everybody may call, or could before an older version of this took it from the system role as well.
+async fn open(client: &Client, which: &str, system: &str) -> Result<Vec<Function>, SchemaError> {
+    let open = "(pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE') \
+        OR NOT EXISTS (SELECT FROM pg_catalog.unnest($1::text[]) AS role (name) WHERE pg_catalog.has_function_privilege(role.name, p.oid, 'EXECUTE')) \
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_init_privs i WHERE i.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND i.objoid = p.oid))";
+    functions(client, which, open, &[system]).await
+}
+
+async fn functions(
+    client: &Client,
+    which: &str,
+    condition: &str,
+    roles: &[&str],
+) -> Result<Vec<Function>, SchemaError> {
     let rows = client
         .query(
             &format!(
                 "SELECT p.oid, pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)) AS name \
                  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
                  WHERE ({which}) AND (n.nspname = 'pg_catalog' OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')) \
-                   AND p.prokind = 'f' AND EXISTS (SELECT FROM pg_catalog.unnest($1::text[]) AS role (name) \
-                       WHERE pg_catalog.has_function_privilege(role.name, p.oid, 'EXECUTE')) ORDER BY name"
+                   AND p.prokind = 'f' AND {condition} ORDER BY name"
             ),
             &[&roles],
         )

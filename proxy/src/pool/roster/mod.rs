@@ -123,6 +123,8 @@ pub struct Roster {
     backends: HashMap<BackendId, Backend, ahash::RandomState>,
     held: HashMap<Tenant, usize, ahash::RandomState>,
     opening: usize,
+    /// Of these, how many aren't wanted any more when they come and nobody waits.
+    opening_unwanted: usize,
     queue: Queue,
     /// No connection is opened before this, and why.
     closed_until: Option<(Instant, Fault)>,
@@ -137,6 +139,7 @@ impl Roster {
             backends: HashMap::default(),
             held: HashMap::default(),
             opening: 0,
+            opening_unwanted: 0,
             queue: Queue::default(),
             closed_until: None,
             doomed_held: 0,
@@ -215,6 +218,9 @@ impl Roster {
     pub fn opened(&mut self, id: BackendId, core: CoreId, now: Instant) -> Vec<Command> {
         self.opening = self.opening.saturating_sub(1);
         self.closed_until = None;
+        if self.comes_unwanted() && self.queue.is_empty() {
+            return vec![Command::Close(id)];
+        }
         let state = State::Idle { core, since: now };
         self.backends.insert(id, Backend { bound: None, carried: Vec::new(), doomed: false, state });
         let mut commands = Vec::new();
@@ -225,6 +231,7 @@ impl Roster {
     /// A connection couldn't be opened. While there are others, those who wait wait for them.
     pub fn open_failed(&mut self, fault: Fault, now: Instant) -> Vec<Command> {
         self.opening = self.opening.saturating_sub(1);
+        self.comes_unwanted();
         self.closed_until = Some((now + self.bounds.back_off, fault.clone()));
         if !self.backends.is_empty() || self.opening > 0 {
             return Vec::new();
@@ -263,9 +270,25 @@ impl Roster {
 
     /// A key of the workspace was revoked: whatever carried it is closed, for its seals could be replayed there.
     pub fn revoked(&mut self, workspace: WorkspaceId) -> Vec<Command> {
+        self.doom(|backend| backend.carried.contains(&workspace) || backend.carried.len() >= CARRIED_MAX)
+    }
+
+    /// Nobody is to be connected to the database any more: every connection is closed, or will be when it comes back.
+    pub fn vacated(&mut self) -> Vec<Command> {
+        self.opening_unwanted = self.opening;
+        self.doom(|_| true)
+    }
+
+    fn comes_unwanted(&mut self) -> bool {
+        let unwanted = self.opening_unwanted > 0;
+        self.opening_unwanted -= usize::from(unwanted);
+        unwanted
+    }
+
+    fn doom(&mut self, which: impl Fn(&Backend) -> bool) -> Vec<Command> {
         let mut closed = Vec::new();
         for (id, backend) in &mut self.backends {
-            if !(backend.carried.contains(&workspace) || backend.carried.len() >= CARRIED_MAX) || backend.doomed {
+            if !which(backend) || backend.doomed {
                 continue;
             }
             backend.doomed = true;

@@ -295,6 +295,45 @@ fn what_carried_a_revoked_workspace_is_closed_at_once_or_when_it_comes_back() {
 }
 
 #[test]
+fn a_database_that_is_vacated_is_left_by_the_idle_at_once_and_by_others_when_they_come_back() {
+    let mut world = World::new(bounds(2, 2));
+    world.want(tenant(1), 0);
+    world.settle();
+    let idle = world.one_held();
+    world.release(idle, Outcome::Clean);
+    let commands = world.roster.vacated();
+    assert_eq!(commands, [Command::Close(idle)]);
+    world.perform(commands);
+    world.want(tenant(1), 0);
+    world.settle();
+    let busy = world.one_held();
+    let commands = world.roster.vacated();
+    assert_eq!(commands, [Command::Recall]);
+    world.perform(commands);
+    assert_eq!(world.roster.needs_attention(), 1);
+    world.release(busy, Outcome::Clean);
+    assert_eq!((world.roster.counts().open, world.roster.needs_attention()), (0, 0));
+    // Whoever comes later is served as ever.
+    world.want(tenant(1), 0);
+    world.settle();
+    world.one_held();
+}
+
+#[test]
+fn a_connection_that_was_being_opened_to_a_vacated_database_stays_for_whoever_waits_only() {
+    let mut roster = Roster::new(bounds(2, 2));
+    let now = clock::now();
+    assert_eq!(roster.wanted(1, tenant(1), 0, now), [Command::Open, Command::Recall]);
+    roster.vacated();
+    roster.gave_up(1);
+    assert_eq!(roster.opened(10, 0, now), [Command::Close(10)]);
+    assert_eq!(roster.counts(), Counts::default());
+    roster.wanted(2, tenant(1), 0, now);
+    roster.vacated();
+    assert_eq!(roster.opened(11, 0, now), [Command::Grant { waiter: 2, core: 0, backend: 11, bound: false }]);
+}
+
+#[test]
 fn when_all_are_bound_one_is_cleared_ahead_and_what_is_unused_is_closed() {
     let mut world = World::new(bounds(1, 1));
     world.want(tenant(1), 0);

@@ -382,3 +382,23 @@ fn texts_that_would_cost_too_much_are_not_understood_and_harm_nobody() {
         }
     }
 }
+
+#[test]
+fn databases_that_must_be_free_of_sessions_are_named() {
+    for (text, expected) in [
+        ("drop database \"My App\"", &["My App"][..]),
+        ("drop database if exists a with (force)", &["a"]),
+        ("alter database a rename to b", &["a"]),
+        ("alter database a set tablespace fast", &["a"]),
+        ("create database a template b owner c", &["b"]),
+        ("create database a with template = 'b'", &["b"]),
+        ("create database a", &["template1"]),
+        ("alter database a set work_mem = '1MB'", &[]),
+        ("alter database a with connection limit 5", &[]),
+        ("alter table a rename to b", &[]),
+        ("drop table a", &[]),
+    ] {
+        let empties = facts(text.as_bytes()).empties;
+        assert_eq!(empties.iter().map(|name| &**name).collect::<Vec<_>>(), expected, "{text}");
+    }
+}

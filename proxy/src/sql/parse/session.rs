@@ -77,6 +77,9 @@ pub(super) fn of_statement(statement: &Inner, alone: bool, facts: &mut Facts) {
     }
 }
 
+/// What SET can only change for the transaction.
+const OF_TRANSACTION: [&str; 3] = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
+
 fn of_set(set: &VariableSetStmt, facts: &mut Facts) {
     let name = set.name.to_ascii_lowercase();
     let multi = set.kind == VariableSetKind::VarSetMulti as i32;
@@ -89,7 +92,7 @@ fn of_set(set: &VariableSetStmt, facts: &mut Facts) {
         }
     } else if matches!(name.as_str(), "role" | "session_authorization") {
         facts.pins = Some(PinReason::Role);
-    } else if !multi && !name.starts_with("transaction_") && name != "seed" {
+    } else if !multi && !OF_TRANSACTION.contains(&name.as_str()) && name != "seed" {
         facts.touches.push(name.into());
     }
 }

@@ -62,6 +62,12 @@ impl<'a> Message<'a> {
     pub(super) fn is_whole(self) -> bool {
         self.frame.is_whole(&self.input[self.at..])
     }
+
+    /// Whether the message is there as a whole and not too long to be opened: how much of a long one has arrived when
+    /// it is looked at must change nothing.
+    pub(super) fn can_be_opened(self) -> bool {
+        self.frame.total <= OPENED_MESSAGE_BYTES_MAX && self.is_whole()
+    }
 }
 
 impl Session {
@@ -199,7 +205,7 @@ impl Session {
         core: &mut Core<'_>,
         lanes: &mut Lanes,
     ) -> Next {
-        let text = if message.is_whole() { open::query(message.seen()).ok() } else { None };
+        let text = if message.can_be_opened() { open::query(message.seen()).ok() } else { None };
         let facts = match text {
             Some(text) => core.analysis.facts(text),
             // Too long to be opened, or not what a Query is: it may do everything.
@@ -246,7 +252,7 @@ impl Session {
 
     fn call(&mut self, message: Message<'_>, backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
         match open::function_oid(message.seen()) {
-            Some(inject::SET_CONFIG_OID) if message.is_whole() => self.call_set_config(message, backend, core),
+            Some(inject::SET_CONFIG_OID) if message.can_be_opened() => self.call_set_config(message, backend, core),
             Some(oid) if !STATEFUL_FUNCTIONS.contains(&oid) => {}
             _ => self.pin = self.pin.or(Some(PinReason::HiddenSetting)),
         }

@@ -26,7 +26,7 @@ impl Session {
         core: &mut Core<'_>,
         lanes: &mut Lanes,
     ) -> Next {
-        if !message.is_whole() {
+        if !message.can_be_opened() {
             self.parse_unread(message, backend, lanes);
             return Next::Go;
         }

@@ -5,6 +5,7 @@
 mod attempts;
 mod bodies;
 mod databases;
+mod outline;
 mod session;
 mod statements;
 mod walk;
@@ -65,7 +66,10 @@ fn own_text<'a>(raw: &tree::RawStmt, text: &'a str) -> &'a str {
 
 /// Without any of the words that leaving something behind needs, a text that isn't understood leaves nothing.
 fn not_understood(text: &[u8]) -> Facts {
-    let facts = if prefilter::may_leave_state(text) { Facts::unknown() } else { Facts::hidden() };
+    let mut facts = if prefilter::may_leave_state(text) { Facts::unknown() } else { Facts::hidden() };
+    if let Some(outlined) = outline::statement(text) {
+        facts.statements = vec![outlined];
+    }
     Facts { normalized: normalize(text), ..facts }
 }
 

@@ -81,6 +81,9 @@ pub(super) fn of_statement(statement: &Inner, facts: &mut Facts) {
     }
 }
 
+/// What SET can only change for the transaction.
+const OF_TRANSACTION: [&str; 3] = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
+
 fn of_nested(statement: Option<&Node>, facts: &mut Facts) {
     if let Some(Inner::ExecuteStmt(execute)) = statement.and_then(|statement| statement.node.as_ref()) {
         facts.prepared.push(execute.name.as_str().into());
@@ -99,7 +102,7 @@ fn of_set(set: &VariableSetStmt, facts: &mut Facts) {
         }
     } else if matches!(name.as_str(), "role" | "session_authorization") {
         facts.pins = Some(PinReason::Role);
-    } else if is(VariableSetKind::VarSetMulti) || name.starts_with("transaction_") || name == "seed" {
+    } else if is(VariableSetKind::VarSetMulti) || OF_TRANSACTION.contains(&name.as_str()) || name == "seed" {
         // The transaction's own.
     } else if is(VariableSetKind::VarReset) || is(VariableSetKind::VarSetDefault) {
         sets(&name, facts);

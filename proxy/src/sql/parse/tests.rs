@@ -20,6 +20,8 @@ fn every_way_to_set_a_setting_names_it() {
     assert_eq!(touched("with x as (select pg_catalog.set_config('a.b', 'c', true)) select * from x"), ["a.b"]);
     assert_eq!(touched("begin; set a.b = 1; set a.c = 2; commit"), ["a.b", "a.c"]);
     assert!(touched("set transaction isolation level serializable").is_empty());
+    assert!(touched("set transaction_isolation = 'serializable'").is_empty());
+    assert_eq!(touched("set transaction_timeout = 100"), ["transaction_timeout"]);
 }
 
 #[test]
@@ -400,5 +402,27 @@ fn databases_that_must_be_free_of_sessions_are_named() {
     ] {
         let empties = facts(text.as_bytes()).empties;
         assert_eq!(empties.iter().map(|name| &**name).collect::<Vec<_>>(), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_single_statement_of_a_newer_grammar_has_its_kind_and_hides_the_rest() {
+    for (text, kind) in [
+        ("insert into a values (1) returning with (new as n) n.b", StatementKind::Insert),
+        ("/* ; */ INSERT INTO a VALUES (';') RETURNING WITH (NEW AS n) n.b ; ", StatementKind::Insert),
+        ("update a set b = 1 returning with (old as o) o.b", StatementKind::Update),
+        ("with x as (delete from a) insert into b select 1 returning with (new as n) *", StatementKind::Insert),
+        ("with x as (insert into a values (1) returning with (new as n) *) select * from x", StatementKind::Select),
+        ("with x as (insert into a values (1)) nonsense", StatementKind::Unknown),
+        ("insert into a values (1) returning with (new as n) *; commit", StatementKind::Unknown),
+        ("commit; insert into a values (1) returning with (new as n) *", StatementKind::Unknown),
+        ("insert into a values ('\\') returning with (new as n) *", StatementKind::Unknown),
+        ("insert into a values ('", StatementKind::Unknown),
+        ("copy a from stdin with (nonsense nonsense nonsense)", StatementKind::Unknown),
+        ("set set set", StatementKind::Unknown),
+    ] {
+        let facts = facts(text.as_bytes());
+        let [one] = facts.statements.as_slice() else { panic!("{text}: {facts:?}") };
+        assert!(one.hidden && one.kind == kind, "{text}: {one:?}");
     }
 }

@@ -22,6 +22,7 @@ import scratch
 from scratch import ROLE, BenchError, Scratch, say
 
 MODES = ("simple", "extended", "prepared")
+EARLIER = "pgcordon earlier (unix)"
 WORKSPACE = "11111111-1111-4111-8111-111111111111"
 
 
@@ -52,6 +53,8 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="under three minutes: 2 rounds of 2 s, 8 and 64 clients")
     parser.add_argument("--only", default="", help="only arms whose name contains one of these, comma-separated")
     parser.add_argument("--without-pgcordon", action="store_true", help="own scratch Postgres, direct and PgBouncer only")
+    parser.add_argument("--against", default="", metavar="FILE",
+                        help="an earlier build of pgcordon, as an arm of its own with a Postgres of its own")
     parser.add_argument("--idle", type=int, default=0, metavar="N", help="also measure memory with N idle clients")
     parser.add_argument("--syscalls", action="store_true", help="also count system calls with strace, on short runs")
     parser.add_argument("--json", metavar="FILE", help="write every sample there")
@@ -148,6 +151,8 @@ def set_up(room, options):
         arms.append(arm)
     if app:
         arms.append(Arm("pgcordon (unix)", app, pid=pgcordon.pid))
+    if app and options.against:
+        arms.append(earlier(room, options, password))
     arms.append(Arm("direct, plain policy", direct, "bench_plain", options=f"-c app.workspace_id={WORKSPACE}"))
     if app and sealed:
         # Their rows belong to the workspace that asks, or the policy would rightly show none.
@@ -158,6 +163,15 @@ def set_up(room, options):
         wanted = options.only.split(",")
         arms = [a for a in arms if any(w in a.name for w in wanted)]
     return arms
+
+
+def earlier(room, options, password):
+    """An earlier build beside today's. It migrates its own way, so it has a cluster of its own, which the same data is in."""
+    process, told = scratch.start_pgcordon(room, options.against, options.pool, "earlier")
+    app = scratch.parts(told["workspaces"][0]["dsn"])
+    admin = {**scratch.parts(told["upstream"]["admin_dsn"]), "database": app["database"]}
+    prepare(admin, scratch.sql(app, "select quote_ident(current_user)"), options.rows, password)
+    return Arm(EARLIER, app, pid=process.pid)
 
 
 def check_rows(arm, rows):
@@ -288,6 +302,19 @@ def table(arms, options):
     return out + ([""] + [f"- {n}" for n in notes] if notes else [])
 
 
+def earlier_table(arms, options):
+    """Today's build against the earlier one, round by round."""
+    ours, before = (next((a for a in arms if a.name == name), None) for name in ("pgcordon (unix)", EARLIER))
+    if ours is None or before is None:
+        return []
+    out = ["\n**Today's build against the earlier one**\n", "| work | CPU | tps |", "| --- | ---: | ---: |"]
+    for mode in options.modes:
+        for clients in options.clients:
+            ratios = (shown(ratio(ours, before, (mode, clients), what), 2) for what in ("cpu_us", "tps"))
+            out.append(f"| {mode}, {clients} | {' | '.join(ratios)} |")
+    return out
+
+
 def syscall_table(arms, clients):
     out = [f"\n**System calls per transaction, {clients} clients** (in brackets: failed, mostly EAGAIN)\n"]
     for arm in arms:
@@ -311,7 +338,7 @@ def main():
         commit = f", commit {git.stdout.strip()}" if git.returncode == 0 else ""
         print(f"{time.strftime('%Y-%m-%d')}, {cpus} CPUs, {platform.system()} {platform.release()}{commit}; "
               f"medians of {options.rounds} rounds of {options.seconds} s, pool {options.pool}")
-        print("\n".join(table(arms, options)))
+        print("\n".join(table(arms, options) + earlier_table(arms, options)))
         if options.syscalls:
             print("\n".join(syscall_table(arms, max(options.clients))))
         if options.idle:
@@ -322,7 +349,7 @@ def main():
         return 0
     except BenchError as problem:
         say(str(problem))
-        for log in glob.glob(room.path("pgcordon.log")):
+        for log in glob.glob(room.path("*pgcordon.log")):
             with open(log, encoding="utf-8") as file:
                 say("the end of pgcordon's log:\n" + file.read()[-1500:])
         return 3

@@ -148,9 +148,9 @@ def listens(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def start_pgcordon(scratch, binary, pool):
+def start_pgcordon(scratch, binary, pool, name=""):
     """`pgcordon dev`, which brings its own Postgres. Returns (process, its JSON line)."""
-    log = open(scratch.path("pgcordon.log"), "w", encoding="utf-8")
+    log = open(scratch.path(f"{name}pgcordon.log"), "w", encoding="utf-8")
     process = scratch.start(
         [binary, "dev", "--json", "--port", "0", "--http-port", "0", "--pool-size", str(pool)],
         stdout=subprocess.PIPE, stderr=log, text=True,

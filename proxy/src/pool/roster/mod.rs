@@ -363,14 +363,15 @@ impl Roster {
     }
 
     /// Who of the same workspace goes on with a connection that was just released: its own core's queue first, for a
-    /// connection that stays on its core costs nothing. Nobody, when the turn is over and others wait.
+    /// connection that stays on its core costs nothing, unless another core's waiter came much earlier. Nobody, when the turn
+    /// is over and others wait.
     fn successor(&mut self, tenant: Tenant, core: CoreId, turn: Instant, now: Instant) -> Option<queue::Waiter> {
         let turn_over = now.duration_since(turn) >= self.bounds.quantum;
         if turn_over && self.queue.others_wait(tenant, |other| !self.is_at_ceiling(other)) {
             return None;
         }
-        let overdue = self.queue.oldest(tenant).is_some_and(|since| now.duration_since(since) >= self.bounds.quantum);
-        self.queue.pop(tenant, (!overdue).then_some(core))
+        let unfair = self.queue.lead(tenant, core) >= self.bounds.quantum;
+        self.queue.pop(tenant, (!unfair).then_some(core))
     }
 
     fn grant(&mut self, id: BackendId, tenant: Tenant, turn: Instant) -> Granted {

@@ -1,6 +1,7 @@
 //! Who waits. Workspaces take turns; within a workspace it is first come, first served, core by core when that is cheaper.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use super::{CoreId, WaiterId};
 use crate::domain::clock::Instant;
@@ -93,9 +94,13 @@ impl Queue {
         std::mem::take(&mut self.lines).into_values().flatten().flat_map(|(_, line)| line)
     }
 
-    /// Since when the tenant's oldest waiter waits.
-    pub(super) fn oldest(&self, tenant: Tenant) -> Option<Instant> {
-        self.lines.get(&tenant)?.iter().filter_map(|(_, line)| Some(line.front()?.since)).min()
+    /// How much earlier than `core`'s own oldest waiter the tenant's oldest came.
+    pub(super) fn lead(&self, tenant: Tenant, core: CoreId) -> Duration {
+        let Some(lines) = self.lines.get(&tenant) else { return Duration::ZERO };
+        let fronts = || lines.iter().filter_map(|(each, line)| Some((*each, line.front()?.since)));
+        let own = fronts().find(|(each, _)| *each == core).map(|(_, since)| since);
+        let oldest = fronts().map(|(_, since)| since).min();
+        own.zip(oldest).map_or(Duration::ZERO, |(own, oldest)| own.duration_since(oldest))
     }
 
     /// Whether another tenant that may have a connection waits.

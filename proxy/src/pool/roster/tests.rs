@@ -221,6 +221,24 @@ fn a_workspace_keeps_its_turn_for_the_quantum_and_no_longer() {
 }
 
 #[test]
+fn a_connection_stays_on_its_core_unless_another_ones_waiter_came_much_earlier() {
+    let mut world = World::new(bounds(1, 1));
+    world.want(tenant(1), 0);
+    world.settle();
+    let backend = world.one_held();
+    world.want(tenant(1), 1);
+    world.now += Duration::from_millis(1);
+    world.want(tenant(1), 0);
+    // However long both have waited.
+    world.now += Duration::from_millis(50);
+    world.release(backend, Outcome::Clean);
+    assert_eq!(world.held[&backend].1, 0, "it was there a millisecond later");
+    world.want(tenant(1), 0);
+    world.release(backend, Outcome::Clean);
+    assert_eq!(world.held[&backend].1, 1, "it has waited for fifty milliseconds more");
+}
+
+#[test]
 fn five_hundred_clients_of_one_workspace_dont_starve_one_of_another() {
     let mut world = World::new(bounds(2, 2));
     for _ in 0..500 {

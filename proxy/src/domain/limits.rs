@@ -34,6 +34,12 @@ pub const CLIENT_STATEMENTS_MAX: usize = 4096;
 /// How many bytes the texts of one client's prepared statements may take.
 pub const CLIENT_STATEMENT_BYTES_MAX: usize = 16 << 20;
 
+/// How many portals that write one client may have, those whose answer is still to come included.
+pub const CLIENT_PORTALS_MAX: usize = 16_384;
+
+/// How many bytes their names and what the audit trail keeps of their texts may take.
+pub const CLIENT_PORTAL_BYTES_MAX: usize = 16 << 20;
+
 /// How many bytes the texts of all clients' prepared statements may take together. A text that many have counts once.
 pub const ALL_STATEMENT_BYTES_MAX: usize = 512 << 20;
 

@@ -146,7 +146,7 @@ impl Session {
             b'Q' => return Ok(self.query(message, backend, core, lanes)),
             b'F' => self.call(message, backend, core, lanes),
             b'P' => return Ok(self.parse(message, backend, core, lanes)),
-            b'B' => self.bind(message, backend, core, lanes),
+            b'B' => self.bind(message, backend, core, lanes)?,
             b'D' => self.describe(message, backend, core, lanes),
             b'C' => self.close(message, backend, lanes),
             b'E' => return Ok(self.execute(message, backend, core, lanes)),

@@ -252,28 +252,35 @@ impl Session {
         backend: &mut BackendState,
         core: &Core<'_>,
         lanes: &mut Lanes,
-    ) {
+    ) -> Result<(), Fault> {
         self.in_cycle = true;
+        if let Some(fault) = self.portals.no_room() {
+            return Err(fault);
+        }
         let Ok(Some(head)) = BindHead::open(message.seen(), message.frame.total) else {
-            return self.send(message, Expect::Bind(Bound::default()), lanes);
+            self.send(message, Expect::Bind(Bound::default()), lanes);
+            return Ok(());
         };
         if head.statement.is_empty() {
             let facts = self.statements.unnamed_facts().cloned();
             self.bring_unnamed(message, backend, lanes);
             let text = self.statements.unnamed().and_then(|rest| full_text(rest, core));
             let portal = self.bound(head.portal, facts.as_ref(), text, backend, core);
-            return self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
+            self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
+            return Ok(());
         }
         let Some((own_name, statement)) = self.statements.get_with_name(head.statement) else {
             self.take_back(head.statement, message, lanes);
             // It may have been prepared by SQL, or by a Parse too long to be opened.
             let portal = self.bound(head.portal, Some(&Arc::new(Facts::hidden())), None, backend, core);
-            return self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
+            self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
+            return Ok(());
         };
         let (own_name, body, parsing) = (own_name.clone(), statement.body.clone(), statement.parsing);
         if statement.place == Place::Own {
             let portal = self.bound(head.portal, body.facts(), full_text(body.rest(), core), backend, core);
-            return self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
+            self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
+            return Ok(());
         }
         let name = self.bring(&body, parsing, message, backend, core, lanes);
         let out = lanes.server.author(message.input);
@@ -281,6 +288,7 @@ impl Session {
         self.pass_from(message, head.bytes, lanes);
         let portal = self.bound(head.portal, body.facts(), full_text(body.rest(), core), backend, core);
         self.expects.push(Expect::Bind(Bound { portal, statement: Some(own_name) }), &mut lanes.client);
+        Ok(())
     }
 
     fn bound(

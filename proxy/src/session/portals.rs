@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::domain::limits::{CLIENT_PORTAL_BYTES_MAX, CLIENT_PORTALS_MAX};
+use crate::domain::{Fault, Origin, SqlState};
 use crate::sql::Facts;
 
 /// Of a portal's name Postgres keeps so many bytes: what differs only behind them is the same portal (NAMEDATALEN - 1).
@@ -16,6 +18,8 @@ const NAME_BYTES: usize = 63;
 pub(super) struct Portals {
     bound: SmallVec<[Bound; 1]>,
     serial: u64,
+    /// What names and texts of them take.
+    bytes: usize,
 }
 
 /// A name that was bound.
@@ -27,6 +31,13 @@ struct Bound {
     at: u64,
     /// What it is bound to, if that matters.
     portal: Option<Portal>,
+}
+
+impl Bound {
+    fn bytes(&self) -> usize {
+        let text = self.portal.as_ref().and_then(|portal| portal.text.as_ref());
+        self.name.len() + text.map_or(0, |text| text.len())
+    }
 }
 
 /// What a portal was bound to.
@@ -49,6 +60,20 @@ pub(super) enum Ran {
 }
 
 impl Portals {
+    /// Why no more can be remembered, if there is no room. What isn't remembered could write beyond a limit, so the session
+    /// ends by it: nobody gets there who closes portals, or ends transactions.
+    pub(super) fn no_room(&self) -> Option<Fault> {
+        let text = if self.bound.len() >= CLIENT_PORTALS_MAX {
+            format!("a session can't have more than {CLIENT_PORTALS_MAX} portals that write")
+        } else if self.bytes >= CLIENT_PORTAL_BYTES_MAX {
+            format!("a session's portals that write can't take more than {CLIENT_PORTAL_BYTES_MAX} bytes")
+        } else {
+            return None;
+        };
+        let hint = "Close portals that aren't needed, bind without a name, or commit earlier.";
+        Some(Fault::new(Origin::Client, SqlState::CONFIGURATION_LIMIT_EXCEEDED, text).hint(hint))
+    }
+
     /// A Bind was sent, whose answer has the place `at`; to nothing that matters when there is no `portal`. Returns the
     /// binding's serial number, if there is anything to remember.
     pub(super) fn bind(&mut self, name: &[u8], portal: Option<Portal>, at: u64) -> Option<u64> {
@@ -57,7 +82,9 @@ impl Portals {
             return None;
         }
         self.serial += 1;
-        self.bound.push(Bound { name: name.into(), serial: self.serial, at, portal });
+        let bound = Bound { name: name.into(), serial: self.serial, at, portal };
+        self.bytes += bound.bytes();
+        self.bound.push(bound);
         Some(self.serial)
     }
 
@@ -65,17 +92,17 @@ impl Portals {
     pub(super) fn confirmed(&mut self, serial: u64) {
         let Some(at) = self.place(serial) else { return };
         let (name, matters) = (self.bound[at].name.clone(), self.bound[at].portal.is_some());
-        self.bound.retain(|each| each.name != name || each.serial > serial || (matters && each.serial == serial));
+        self.keep(|each| each.name != name || each.serial > serial || (matters && each.serial == serial));
     }
 
     /// The Bind failed or was skipped.
     pub(super) fn undone(&mut self, serial: u64) {
-        self.bound.retain(|each| each.serial != serial);
+        self.keep(|each| each.serial != serial);
     }
 
     /// CloseComplete came for this name: what had been bound to it before the place `at` is gone.
     pub(super) fn closed(&mut self, name: &[u8], at: u64) {
-        self.bound.retain(|each| *each.name != *key(name) || each.at > at);
+        self.keep(|each| *each.name != *key(name) || each.at > at);
     }
 
     /// Whether a name is or was bound to something that matters.
@@ -115,13 +142,19 @@ impl Portals {
     /// A transaction ended at the place `at`, and with it every portal that was bound before.
     pub(super) fn end(&mut self, at: u64) {
         if !self.bound.is_empty() {
-            self.bound.retain(|each| each.at > at);
+            self.keep(|each| each.at > at);
         }
     }
 
     /// The server connection is given up.
     pub(super) fn clear(&mut self) {
         self.bound.clear();
+        self.bytes = 0;
+    }
+
+    fn keep(&mut self, which: impl Fn(&Bound) -> bool) {
+        self.bound.retain(|each| which(each));
+        self.bytes = self.bound.iter().map(Bound::bytes).sum();
     }
 
     fn newest(&self, name: &[u8]) -> Option<&Bound> {
@@ -178,5 +211,22 @@ mod tests {
         let (long, longer) = ([b'p'; 63], [b'p'; 70]);
         portals.bind(&longer, portal(), 1);
         assert!(portals.knows(&long));
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_again_when_some_are_gone() {
+        let mut portals = Portals::default();
+        for number in 0..CLIENT_PORTALS_MAX {
+            assert!(portals.no_room().is_none());
+            portals.bind(format!("p{number}").as_bytes(), portal(), number as u64);
+        }
+        assert_eq!(portals.no_room().map(|fault| fault.sqlstate), Some(SqlState::CONFIGURATION_LIMIT_EXCEEDED));
+        portals.closed(b"p0", u64::MAX);
+        assert!(portals.no_room().is_none());
+        let text: Arc<str> = "x".repeat(CLIENT_PORTAL_BYTES_MAX).into();
+        portals.bind(b"q", portal().map(|portal| Portal { text: Some(text), ..portal }), u64::MAX);
+        assert!(portals.no_room().is_some());
+        portals.end(u64::MAX);
+        assert!(portals.no_room().is_none() && portals.is_empty());
     }
 }

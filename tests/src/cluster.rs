@@ -73,6 +73,11 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The server that is tested, by its own words.
+pub(crate) fn server_version() -> String {
+    String::from_utf8(command("postgres").arg("--version").output().unwrap().stdout).unwrap()
+}
+
 /// A program of the server that is tested: beside the initdb on PATH, as `pgcordon dev` looks for it, else Debian's newest.
 fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();

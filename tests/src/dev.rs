@@ -9,13 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
 
+use crate::template;
 use crate::wire::{Url, Wire};
 
 /// A proxy with a Postgres of its own, and what it printed.
 pub struct Dev {
     child: Child,
     report: Value,
+    /// What the database is kept in, if it is a copy of the template.
+    copy: Option<TempDir>,
 }
 
 static SHARED: Mutex<Option<HashMap<usize, Weak<Dev>>>> = Mutex::new(None);
@@ -35,6 +39,18 @@ impl Dev {
 
     /// A new one, with further options.
     pub fn start(options: &[&str]) -> Self {
+        if !are_the_proxys(options) {
+            return Self::run(options);
+        }
+        let copy = template::copy();
+        let data = template::data(&copy);
+        let mut dev = Self::run(&[options, &["--data-dir", data.to_str().unwrap()]].concat());
+        dev.copy = Some(copy);
+        dev
+    }
+
+    /// A new one whose database is made from nothing, unless an option says where it is kept.
+    pub fn run(options: &[&str]) -> Self {
         let mut child = Command::new(binary())
             .args(["dev", "--json", "--port", "0", "--http-port", "0"])
             .args(options)
@@ -46,7 +62,7 @@ impl Dev {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).expect("a report");
         let report = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-        Self { child, report }
+        Self { child, report, copy: None }
     }
 
     /// A value of the report, by path.
@@ -101,12 +117,19 @@ impl Dev {
     }
 }
 
+/// Whether none of the options is about the database.
+fn are_the_proxys(options: &[&str]) -> bool {
+    let is_number = |option: &str| option.bytes().all(|byte| byte.is_ascii_digit());
+    options.iter().all(|option| matches!(*option, "--pool-size" | "--no-guard") || is_number(option))
+}
+
 impl Drop for Dev {
     fn drop(&mut self) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
         }
         let _ = self.child.wait();
+        self.copy = None;
     }
 }
 

@@ -8,4 +8,5 @@ pub mod dev;
 pub mod fault;
 pub mod libpq;
 pub mod serve;
+mod template;
 pub mod wire;

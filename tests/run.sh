@@ -12,6 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 tools=$target/test-tools
+python=$tools/venv/bin/python
 sections=(format lint shell unit)
 for file in proxy/tests/*.rs proxy/tests/*/main.rs; do
     file=${file%/main.rs}
@@ -22,7 +23,6 @@ sections+=(e2e hostile newest)
 
 # Clients that only the tests need, kept under target/.
 install_clients() {
-    local python=$tools/venv/bin/python
     mkdir -p "$tools"
     if ! "$python" -c 'import psycopg, asyncpg, sqlalchemy, greenlet, alembic, django' 2>/dev/null; then
         say "installing the Python drivers into $tools/venv"
@@ -31,7 +31,6 @@ install_clients() {
             || die "pip could not install the Python drivers: is the network reachable?"
     fi
     npm_install "$tools" pg drizzle-orm prisma @prisma/client @prisma/adapter-pg
-    export CORDON_TEST_PYTHON=$python NODE_PATH=$tools/node_modules CORDON_TEST_JDBC=$jdbc_archive
 }
 
 # npm_install DIRECTORY PACKAGE…: all of them at once, for npm takes away what it isn't told of; without their scripts, for Prisma's
@@ -85,7 +84,8 @@ tests() { cargo test --workspace --locked --no-fail-fast "$@"; }
 run_section() {
     case $1 in
         format) cargo fmt --all --check ;;
-        lint) cargo clippy --workspace --all-targets --locked -- -D warnings ;;
+        # Done already, if the compiler was clippy.
+        lint) [ -n "${RUSTC_WORKSPACE_WRAPPER:-}" ] || cargo clippy --workspace --all-targets --locked -- -D warnings ;;
         # In a shell of its own: what is on PATH decides which server it is.
         newest) (
             install_newest_postgres
@@ -104,17 +104,31 @@ run_section() {
     esac
 }
 
+# In a whole run clippy stands in the compiler's place, which it is with lints: for a run of its own it would go through
+# every dependency a second time.
+lint_while_building() {
+    RUSTC_WORKSPACE_WRAPPER=$(command -v clippy-driver) || die "clippy is missing: rustup component add clippy"
+    CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__
+    export RUSTC_WORKSPACE_WRAPPER CLIPPY_ARGS
+}
+
 prepare() {
-    require_rust
+    local downloading
     install_missing postgres build pgbench pgbouncer shellcheck venv node jdbc
-    install_clients
+    # Downloads and the compiler don't wait for each other.
+    install_clients &
+    downloading=$!
     say "building; the tests run on $(server_version)"
     cargo build --workspace --bins --locked
     tests --no-run
+    wait "$downloading" || die "the clients that tests need aren't there"
+    export CORDON_TEST_PYTHON=$python NODE_PATH=$tools/node_modules CORDON_TEST_JDBC=$jdbc_archive
 }
 
 main() {
     local section failed=()
+    require_rust
+    [ $# -gt 0 ] || lint_while_building
     prepare
     if [ $# -gt 0 ] && ! printf '%s\n' "${sections[@]}" | grep -qx -- "$1"; then
         say "the tests named *$1*"

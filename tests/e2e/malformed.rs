@@ -99,6 +99,11 @@ fn scripts() -> Vec<(&'static str, Vec<u8>)> {
             query("select 'x'").into_iter().map(|b| if b == b'x' { 0xff } else { b }).collect(),
         ),
         ("a Parse whose text isn't valid", frame(b'P', b"\0select '\xc3('\0\0\0")),
+        ("a Parse whose name isn't valid", frame(b'P', b"a\xff\0select 1\0\0\0")),
+        ("a Bind whose names aren't valid", s(&[one(), raw_bind(b"\xfe\0a\xff\0", &[], &[], &[])])),
+        ("a Bind whose portal's name isn't valid", s(&[one(), raw_bind(b"\xfe\0\0", &[], &[Some(b"1")], &[])])),
+        ("a Describe whose name isn't valid", frame(b'D', b"Sa\xff\0")),
+        ("a Close whose name isn't valid", frame(b'C', b"Sa\xff\0")),
         (
             "a parameter that isn't valid",
             s(&[parse("", "select $1::text"), raw_bind(unnamed, &[], &[Some(b"\xed\xa0\x80")], &[])]),

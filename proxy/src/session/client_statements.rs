@@ -52,6 +52,12 @@ impl Session {
             self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
             return Next::Go;
         }
+        if std::str::from_utf8(parse.name).is_err() {
+            // What it says depends on the client's encoding, in which only Postgres can read it.
+            self.pin = self.pin.or(Some(PinReason::NotUnderstood));
+            self.parse_free(message, lanes);
+            return Next::Go;
+        }
         if self.statements.get(parse.name).is_some() {
             self.parse_again(message, parse.name, backend, lanes);
             return Next::Go;

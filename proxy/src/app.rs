@@ -245,6 +245,7 @@ fn shared(
         databases: settings.upstream.databases.clone(),
         recorder,
         audit: settings.audit.clone(),
+        habits: crate::session::Habits::default(),
     };
     Ok((Arc::new(shared), pools))
 }

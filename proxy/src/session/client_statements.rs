@@ -27,16 +27,21 @@ impl Session {
         lanes: &mut Lanes,
     ) -> Next {
         if !message.is_whole() {
+            self.settle_first(message, backend, lanes);
             self.parse_unread(message, backend, lanes);
             return Next::Go;
         }
         let Ok(parse) = Parse::open(message.seen()) else {
+            self.settle_first(message, backend, lanes);
             self.parse_free(message, lanes);
             return Next::Go;
         };
         let facts = core.analysis.facts(parse.text);
         if self.names_depend_on_answers(facts.as_deref()) {
             return Next::Wait;
+        }
+        if let Some(next) = self.lodge(facts.as_deref(), Some(parse.text), message, backend, core, lanes) {
+            return next;
         }
         self.in_cycle = true;
         if let Some(fault) = self.guarded(facts.as_ref(), core).or_else(|| names_ours(facts.as_ref())) {
@@ -250,13 +255,36 @@ impl Session {
         &mut self,
         message: Message<'_>,
         backend: &mut BackendState,
+        core: &mut Core<'_>,
+        lanes: &mut Lanes,
+    ) -> Next {
+        let Ok(Some(head)) = BindHead::open(message.seen(), message.frame.total) else {
+            self.settle_first(message, backend, lanes);
+            self.in_cycle = true;
+            self.send(message, Expect::Bind(Bound::default()), lanes);
+            return Next::Go;
+        };
+        if self.is_bind_looked_into() {
+            let (facts, rest) = self.statements.bound(head.statement);
+            let text = rest.as_deref().and_then(|rest| rest.split(|byte| *byte == 0).next());
+            if let Some(next) = self.lodge(facts.as_deref(), text, message, backend, core, lanes) {
+                return next;
+            }
+        }
+        self.settle_first(message, backend, lanes);
+        self.in_cycle = true;
+        self.bind_to(head, message, backend, core, lanes);
+        Next::Go
+    }
+
+    fn bind_to(
+        &mut self,
+        head: BindHead<'_>,
+        message: Message<'_>,
+        backend: &mut BackendState,
         core: &Core<'_>,
         lanes: &mut Lanes,
     ) {
-        self.in_cycle = true;
-        let Ok(Some(head)) = BindHead::open(message.seen(), message.frame.total) else {
-            return self.send(message, Expect::Bind(Bound::default()), lanes);
-        };
         if head.statement.is_empty() {
             let facts = self.statements.unnamed_facts().cloned();
             self.bring_unnamed(message, backend, lanes);

@@ -109,12 +109,12 @@ impl World {
 
     fn want(&mut self, tenant: Tenant, core: CoreId) -> WaiterId {
         let waiter = self.number();
-        if let Some(granted) = self.roster.try_take(tenant, core, self.now) {
+        if let Some(granted) = self.roster.try_take(tenant, core, None, self.now) {
             self.hand_out(granted.backend, tenant, core, granted.bound);
             return waiter;
         }
         self.waiting.insert(waiter, tenant);
-        let commands = self.roster.wanted(waiter, tenant, core, self.now);
+        let commands = self.roster.waits(waiter, tenant, core, None, self.now);
         self.perform(commands);
         waiter
     }
@@ -133,7 +133,7 @@ impl World {
         let commands = if works {
             let id = self.number();
             self.last.insert(id, None);
-            self.roster.opened(id, 0, self.now)
+            self.roster.opened(id, id as i32, 0, self.now)
         } else {
             self.roster.open_failed(down(), self.now)
         };
@@ -173,7 +173,7 @@ fn the_first_client_has_a_connection_opened_and_the_next_one_of_its_workspace_fi
     world.settle();
     let backend = world.one_held();
     world.release(backend, Outcome::Clean);
-    assert_eq!(world.roster.try_take(tenant(1), 0, world.now), Some(Granted { backend, bound: true }));
+    assert_eq!(world.roster.try_take(tenant(1), 0, None, world.now), Some(Granted { backend, bound: true }));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn another_workspace_gets_it_only_after_it_was_cleared() {
     world.settle();
     let backend = world.one_held();
     world.release(backend, Outcome::Clean);
-    assert_eq!(world.roster.try_take(tenant(2), 0, world.now), None);
+    assert_eq!(world.roster.try_take(tenant(2), 0, None, world.now), None);
     let waiter = world.want(tenant(2), 0);
     assert!(world.clearing.contains(&backend) && world.waiting.contains_key(&waiter));
     world.settle();
@@ -323,14 +323,14 @@ fn a_database_that_is_vacated_is_left_by_the_idle_at_once_and_by_others_when_the
 fn a_connection_that_was_being_opened_to_a_vacated_database_stays_for_whoever_waits_only() {
     let mut roster = Roster::new(bounds(2, 2));
     let now = clock::now();
-    assert_eq!(roster.wanted(1, tenant(1), 0, now), [Command::Open, Command::Recall]);
+    assert_eq!(roster.waits(1, tenant(1), 0, None, now), [Command::Open, Command::Recall]);
     roster.vacated();
     roster.gave_up(1);
-    assert_eq!(roster.opened(10, 0, now), [Command::Close(10)]);
+    assert_eq!(roster.opened(10, 5, 0, now), [Command::Close(10)]);
     assert_eq!(roster.counts(), Counts::default());
-    roster.wanted(2, tenant(1), 0, now);
+    roster.waits(2, tenant(1), 0, None, now);
     roster.vacated();
-    assert_eq!(roster.opened(11, 0, now), [Command::Grant { waiter: 2, core: 0, backend: 11, bound: false }]);
+    assert_eq!(roster.opened(11, 5, 0, now), [Command::Grant { waiter: 2, core: 0, backend: 11, bound: false }]);
 }
 
 #[test]

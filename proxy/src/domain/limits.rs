@@ -63,11 +63,12 @@ pub const CANCEL_BEAT: Duration = Duration::from_millis(20);
 /// How long `DISCARD ALL` may take before the server connection is closed instead.
 pub const CLEAR_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a client that asks for its process id waits for the server connection that it was told of, before another one does.
+/// How long a client that is about to stay where it is waits for the server connection that it was told of, before another one
+/// does.
 pub const HOME_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How long a login waits for a server connection that is opened for it, before it is told of one that others have as well.
-pub const HOME_OPEN_TIMEOUT: Duration = Duration::from_secs(1);
+pub const HOME_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a client that is to make way may do nothing first, if nothing is lost by it.
 pub const YIELD_GRACE: Duration = Duration::from_millis(2);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::backend::{BackendState, Sequences, SessionId, Stay};
 use crate::domain::limits::{YIELD_GRACE, YIELD_SEQUENCE_GRACE, YIELD_TURN};
 use crate::domain::{Fault, Origin, SqlState};
-use crate::sql::{Asks, Facts, PinReason};
+use crate::sql::{Asks, Facts, PinReason, Statement};
 use crate::wire::inject;
 
 use super::client::{Message, Next, Wish};
@@ -127,7 +127,7 @@ impl Session {
             }
             let pins = facts.is_some_and(|facts| facts.pins.is_some());
             if (asks.pid || pins || (asks.sequences && !self.lodging.is_own(backend))) && self.goes_home(backend) {
-                return Some(Next::Move(Wish { is_patient: asks.pid }));
+                return Some(Next::Move(Wish { is_patient: asks.pid || pins }));
             }
         }
         if asks.sequences && !self.lodging.is_own(backend) {
@@ -141,7 +141,7 @@ impl Session {
         }
         self.lodging.prepared_asks |=
             message.frame.tag == b'P' && (asks != Asks::default() || facts.is_some_and(|facts| facts.pins.is_some()));
-        if self.lodging.asks && !asks.sequences && self.may_take_numbers(text, core) {
+        if self.lodging.asks && !asks.sequences && self.may_take_numbers(facts, text, core) {
             self.stays.get_or_insert(PinReason::Sequence);
             self.lodging.is_uneven = true;
         }
@@ -208,7 +208,7 @@ impl Session {
 
     /// Our `DISCARD SEQUENCES` is complete: what comes behind it is the client's own.
     pub(super) fn discarded(&mut self, tag: &[u8], backend: &mut BackendState) {
-        if tag == b"DISCARD SEQUENCES\0" {
+        if tag.starts_with(b"DISCARD SEQUENCES") {
             self.lodging.stay.number += 1;
             backend.set_sequences(Sequences::Of(self.lodging.stay));
         }
@@ -228,7 +228,10 @@ impl Session {
     }
 
     /// Whether a text may take a number from a sequence, as far as it can be known: the answer in doubt is yes.
-    fn may_take_numbers(&self, text: Option<&[u8]>, core: &mut Core<'_>) -> bool {
+    fn may_take_numbers(&self, facts: Option<&Facts>, text: Option<&[u8]>, core: &mut Core<'_>) -> bool {
+        if facts.is_some_and(|facts| facts.statements.iter().all(Statement::is_of_session)) {
+            return false;
+        }
         match (text, (core.catalog)()) {
             (Some(text), Some(catalog)) => core.analysis.effects(text, &catalog, self.reader()).changes,
             _ => true,
@@ -238,7 +241,7 @@ impl Session {
     /// A statement of the client is complete: `DISCARD SEQUENCES` leaves nothing to stay for.
     pub(super) fn note_discarded(&mut self, tag: &[u8]) {
         let is_alone = || self.expects.watched().is_some_and(|watched| watched.is_single());
-        if tag == b"DISCARD SEQUENCES\0" && self.stays == Some(PinReason::Sequence) && is_alone() {
+        if tag.starts_with(b"DISCARD SEQUENCES") && self.stays == Some(PinReason::Sequence) && is_alone() {
             self.stays = None;
         }
     }

@@ -18,6 +18,7 @@ mod context;
 mod copying;
 mod effects;
 mod errors;
+mod lodging;
 mod portals;
 mod records;
 mod statements;

@@ -51,7 +51,8 @@ impl Facts {
             [one] => one.is_trivial(),
             _ => false,
         };
-        harmless && self.guard.is_empty() && self.leaves_nothing() && self.asks == Asks::default()
+        let is_quiet = self.asks == Asks::default() && !self.discards_sequences;
+        harmless && self.guard.is_empty() && self.leaves_nothing() && is_quiet
     }
 
     /// Whether it leaves nothing behind in its session.

@@ -159,12 +159,14 @@ impl Roster {
 
     /// Whether cores must bring back what they release, because somebody waits for it or it is to be closed.
     pub fn needs_attention(&self) -> usize {
-        self.wanted() + self.homecomers.len()
+        self.queue.len() + self.doomed_held + self.homecomers.len()
     }
 
-    /// The same, but for those who wait for a particular connection: others would do for them.
+    /// For how many who wait nothing is on its way, and what is to be closed: who keeps a connection without need makes way.
+    /// For those who wait for a particular connection others would do.
     pub fn wanted(&self) -> usize {
-        self.queue.len() + self.doomed_held
+        let unserved = if self.queue.is_empty() { 0 } else { self.queue.len().saturating_sub(self.coming()) };
+        unserved + self.doomed_held
     }
 
     /// Connections that exist or are being opened, and of these the ones nobody has.
@@ -372,8 +374,7 @@ impl Roster {
 
     /// Opens or clears as many connections as there are waiters that may have one and will get none otherwise.
     fn make_room(&mut self, now: Instant, commands: &mut Vec<Command>) {
-        let coming = self.opening + self.backends.values().filter(|each| each.state == State::Clearing).count();
-        let mut missing = self.queue.eligible(|tenant| self.room_under_ceiling(tenant)).saturating_sub(coming);
+        let mut missing = self.queue.eligible(|tenant| self.room_under_ceiling(tenant)).saturating_sub(self.coming());
         let may_open = self.closed_until.as_ref().is_none_or(|(until, _)| now >= *until);
         while missing > 0 && may_open && self.backends.len() + self.opening < self.bounds.size {
             self.opening += 1;
@@ -386,6 +387,11 @@ impl Roster {
             self.clear(id, commands);
             missing -= 1;
         }
+    }
+
+    /// Connections that are being opened or cleared.
+    fn coming(&self) -> usize {
+        self.opening + self.backends.values().filter(|each| each.state == State::Clearing).count()
     }
 
     /// Who of the same workspace goes on with a connection that was just released: its own core's queue first, for a

@@ -1,5 +1,7 @@
 //! The roster's scripts, and what must hold whatever happens in whatever order.
 
+mod homes;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -42,6 +44,7 @@ struct World {
     clearing: HashSet<BackendId>,
     refused: usize,
     recalls: usize,
+    homecomers: Vec<WaiterId>,
     granted: Vec<(WaiterId, Tenant)>,
 }
 
@@ -58,6 +61,7 @@ impl World {
             clearing: HashSet::new(),
             refused: 0,
             recalls: 0,
+            homecomers: Vec::new(),
             granted: Vec::new(),
         }
     }
@@ -117,6 +121,24 @@ impl World {
         let commands = self.roster.waits(waiter, tenant, core, None, self.now);
         self.perform(commands);
         waiter
+    }
+
+    /// A session waits for this connection and no other.
+    fn want_home(&mut self, tenant: Tenant, core: CoreId, home: BackendId) -> WaiterId {
+        let waiter = self.number();
+        if let Some(granted) = self.roster.try_take_home(home, tenant, self.now) {
+            self.hand_out(granted.backend, tenant, core, granted.bound);
+            return waiter;
+        }
+        self.waiting.insert(waiter, tenant);
+        let commands = self.roster.waits_for_home(waiter, tenant, core, home, self.now);
+        self.perform(commands);
+        waiter
+    }
+
+    fn give_up(&mut self, waiter: WaiterId) {
+        assert!(self.roster.gave_up(waiter));
+        self.waiting.remove(&waiter);
     }
 
     fn release(&mut self, backend: BackendId, outcome: Outcome) {
@@ -353,6 +375,8 @@ fn when_all_are_bound_one_is_cleared_ahead_and_what_is_unused_is_closed() {
 #[derive(Clone, Debug)]
 enum Step {
     Want(u8, usize),
+    WantHome(u8, usize, usize),
+    Settle(u8),
     Release(usize, Outcome),
     GiveUp(usize),
     Open(bool),
@@ -367,6 +391,8 @@ fn step() -> impl Strategy<Value = Step> {
     let outcome = prop_oneof![8 => Just(Outcome::Clean), 1 => Just(Outcome::Dirty), 1 => Just(Outcome::Broken)];
     prop_oneof![
         6 => (0_u8..5, 0_usize..3).prop_map(|(tenant, core)| Step::Want(tenant, core)),
+        3 => (0_u8..5, 0_usize..3, any::<usize>()).prop_map(|(tenant, core, which)| Step::WantHome(tenant, core, which)),
+        2 => (0_u8..5).prop_map(Step::Settle),
         6 => (any::<usize>(), outcome).prop_map(|(which, outcome)| Step::Release(which, outcome)),
         1 => any::<usize>().prop_map(Step::GiveUp),
         4 => prop::bool::weighted(0.9).prop_map(Step::Open),
@@ -389,6 +415,18 @@ fn take(world: &mut World, step: Step) {
         Step::Want(number, core) => {
             world.want(tenant(number), core);
         }
+        Step::WantHome(number, core, which) => {
+            // It may have been closed meanwhile.
+            let home = pick(&world.last, which).unwrap_or(0);
+            let waiter = world.want_home(tenant(number), core, home);
+            world.homecomers.push(waiter);
+        }
+        Step::Settle(number) => match world.roster.settle(tenant(number)) {
+            Settled::At(id, _) => world.roster.moved_in(id),
+            Settled::Crowded(..) | Settled::Nowhere => {
+                world.opening += usize::from(world.roster.opens_for_home(world.now));
+            }
+        },
         Step::Release(which, outcome) => {
             if let Some(backend) = pick(&world.held, which) {
                 // A broken one is dropped by its holder; the roster says so with Close.
@@ -397,8 +435,7 @@ fn take(world: &mut World, step: Step) {
         }
         Step::GiveUp(which) => {
             if let Some(waiter) = pick(&world.waiting, which) {
-                assert!(world.roster.gave_up(waiter));
-                world.waiting.remove(&waiter);
+                world.give_up(waiter);
             }
         }
         Step::Open(works) => world.open_one(works),
@@ -440,6 +477,12 @@ proptest! {
         let mut world = World::new(bounds(size, size.max(2).min(size)));
         for step in steps {
             take(&mut world, step);
+        }
+        // Who waits for one connection alone gives up by itself.
+        for waiter in std::mem::take(&mut world.homecomers) {
+            if world.waiting.contains_key(&waiter) {
+                world.give_up(waiter);
+            }
         }
         let mut rounds = 0;
         while !world.waiting.is_empty() {

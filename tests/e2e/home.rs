@@ -209,3 +209,18 @@ fn a_notification_has_the_senders_process_id_only_if_the_listener_sent_it() {
     mate.query("notify news, 'theirs'");
     assert_ne!(heard(&mut wire), wire.key.0);
 }
+
+#[test]
+fn a_home_that_is_gone_is_replaced_by_where_the_client_is_and_that_stays() {
+    let dev = Dev::start(&["--pool-size", "2"]);
+    let mut wire = Wire::open(dev.acme());
+    let gone = told(&wire);
+    let mut admin = dev.admin();
+    assert_eq!(admin.value(&format!("select pg_terminate_backend({gone}, 10000)")), "t");
+    let now = wire.value(PID);
+    assert_ne!(now, gone);
+    for _ in 0..3 {
+        wire.query("select 1");
+        assert_eq!(wire.value(PID), now);
+    }
+}

@@ -19,7 +19,7 @@ pub(super) struct Homing {
     pub(super) home: Option<Home>,
     /// Its next message is for the home.
     pub(super) wish: Option<Wish>,
-    kept: Option<Kept>,
+    kept: Option<Box<Kept>>,
 }
 
 /// A server connection that is kept without need.
@@ -86,7 +86,7 @@ impl Homing {
             return Poll::Pending;
         }
         let now = clock::now();
-        let kept = self.kept.get_or_insert(Kept { had: now, quiet: None, timer: None });
+        let kept = self.kept.get_or_insert_with(|| Box::new(Kept { had: now, quiet: None, timer: None }));
         let quiet = *kept.quiet.get_or_insert(now);
         if !pool.is_wanted() && pool.poll_wanted(lease, context).is_pending() {
             kept.timer = None;

@@ -64,6 +64,11 @@ impl Roster {
         }
     }
 
+    /// Whether there is such a connection still, to be waited for.
+    pub fn is_there(&self, id: BackendId) -> bool {
+        self.backends.get(&id).is_some_and(|each| !each.doomed)
+    }
+
     /// A session wants its home and no other connection, and wouldn't wait.
     pub fn try_take_home(&mut self, home: BackendId, tenant: Tenant, now: Instant) -> Option<Granted> {
         let is_free = self.queue.is_empty() && self.is_fit(home, tenant) && !self.is_at_ceiling(tenant);

@@ -97,7 +97,7 @@ impl Pool {
         if let Some(lease) = self.try_home(tenant, home) {
             return Some(lease);
         }
-        if !is_patient {
+        if !is_patient || !self.shared.inner.lock().roster.is_there(home.id) {
             return None;
         }
         let place = Place::take(self, |roster, id| roster.waits_for_home(id, tenant, self.core, home.id, clock::now()));

@@ -247,6 +247,7 @@ fn shared(
         databases: settings.upstream.databases.clone(),
         recorder,
         audit: settings.audit.clone(),
+        habits: crate::session::Habits::default(),
     };
     Ok((Arc::new(shared), pools))
 }

@@ -5,7 +5,17 @@ import sys
 import asyncpg
 
 
+async def same_process():
+    one, two = [await asyncpg.connect(dsn) for dsn in sys.argv[1:3]]
+    for connection in (one, two, one):
+        assert await connection.fetchval("select pg_backend_pid()") == connection.get_server_pid()
+    assert one.get_server_pid() != two.get_server_pid()
+    await one.close()
+    await two.close()
+
+
 async def main():
+    await same_process()
     pools = [await asyncpg.create_pool(dsn, min_size=2, max_size=6) for dsn in sys.argv[1:3]]
     names = [await pool.fetchval('select name from "Workspace"') for pool in pools]
     assert names[0] != names[1], names

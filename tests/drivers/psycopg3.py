@@ -8,6 +8,22 @@ import psycopg
 ACME, GLOBEX = sys.argv[1:3]
 
 
+def backend_pid(connection):
+    return connection.execute("select pg_backend_pid()").fetchone()[0]
+
+
+# What libpq was told at the login is what Postgres says: to one alone, to two at a time, and to one that is pinned.
+with psycopg.connect(ACME) as one:
+    assert backend_pid(one) == one.info.backend_pid
+    with psycopg.connect(GLOBEX, autocommit=True) as two:
+        assert backend_pid(two) == two.info.backend_pid != one.info.backend_pid
+        assert backend_pid(one) == one.info.backend_pid
+    one.rollback()
+    one.execute("listen news")
+    one.commit()
+    assert backend_pid(one) == one.info.backend_pid
+
+
 def work(dsn):
     with psycopg.connect(dsn) as connection:
         for number in range(12):  # past the threshold at which psycopg prepares

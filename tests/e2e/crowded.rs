@@ -1,6 +1,5 @@
 //! More clients than there is room for.
 
-use std::io::{Read as _, Write as _};
 use std::process::Command;
 
 use pgcordon_tests::dev::Dev;
@@ -11,18 +10,6 @@ fn dev(connections_max: usize) -> (Dev, tempfile::TempDir) {
     let file = directory.path().join("pgcordon.toml");
     std::fs::write(&file, format!("[server]\nconnections_max = {connections_max}\n")).unwrap();
     (Dev::start(&["--pool-size", "2", "--config", file.to_str().unwrap()]), directory)
-}
-
-/// The value of a metric without labels.
-fn metric(dev: &Dev, name: &str) -> u64 {
-    let address = dev.text("/http/url").trim_start_matches("http://").to_owned();
-    let mut http = std::net::TcpStream::connect(&address).unwrap();
-    http.write_all(format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
-        .unwrap();
-    let mut said = String::new();
-    http.read_to_string(&mut said).unwrap();
-    let value = said.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    value.unwrap_or_else(|| panic!("{name} in {said}"))
 }
 
 #[test]
@@ -46,7 +33,7 @@ fn one_too_many_is_told_so_whatever_it_asks_for_first_and_is_counted() {
     assert_eq!(wire.read().unwrap().word(), "E(53300)");
     assert_eq!(wire.read(), None);
     // `allow` and `prefer` may try twice.
-    assert!(metric(&dev, "pgcordon_client_connections_refused_total ") >= 4);
+    assert!(dev.metric("pgcordon_client_connections_refused_total") >= 4);
     drop(first);
     let again = (0..100).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -65,6 +52,6 @@ fn those_who_are_turned_away_and_say_nothing_hold_nobody_up() {
     // these that some were given up, a little later.
     let mut next = Wire::raw((&host, port));
     assert_eq!(next.read().unwrap().word(), "E(53300)");
-    assert_eq!(metric(&dev, "pgcordon_client_connections_refused_total "), 401);
+    assert_eq!(dev.metric("pgcordon_client_connections_refused_total"), 401);
     drop((first, silent));
 }

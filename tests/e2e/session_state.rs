@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pgcordon_tests::dev::Dev;
 use pgcordon_tests::wire::{Wire, bind, close, describe, execute, extended, function_call, parse, query, sync};
 
-const PID: &str = "select pg_backend_pid()";
+/// Asked so, a client isn't kept where it is.
+const PID: &str = "select process_id()";
 const SET_CONFIG: u32 = 2078;
 
 /// Whoever holds server connections of the shared proxy takes turns.
@@ -25,6 +26,7 @@ struct Moved {
 impl Moved {
     fn new(startup: &[(&str, &str)]) -> Self {
         let (turn, dev) = (turn(), Dev::shared(2));
+        dev.make_process_id();
         let other = |zone: &str| {
             Wire::open_with(
                 dev.acme(),
@@ -288,6 +290,7 @@ fn whoever_listens_hears_itself_under_the_process_id_it_was_told() {
 #[test]
 fn what_cant_go_along_keeps_the_client_where_it_is_until_all_is_discarded() {
     let (_turn, dev) = (turn(), Dev::shared(2));
+    dev.make_process_id();
     for (keep, ask, answer) in [
         ("begin; declare c cursor with hold for select generate_series(1, 3); commit", "fetch 1 from c", "1"),
         ("select pg_advisory_lock(77)", "select count(*) from pg_locks where locktype = 'advisory'", ""),

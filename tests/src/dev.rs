@@ -105,6 +105,27 @@ impl Dev {
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {answer}"))
     }
 
+    /// The value of a metric, with its labels as they are written.
+    pub fn metric(&self, name: &str) -> u64 {
+        let address = self.text("/http/url").trim_start_matches("http://").trim_end_matches('/');
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut said = String::new();
+        stream.read_to_string(&mut said).expect("it answers");
+        let value = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("{name} in {said}"))
+    }
+
+    /// Makes a function `process_id()` for all: the process id of the server connection. The proxy doesn't see that it is asked
+    /// for, so the client goes on moving.
+    pub fn make_process_id(&self) {
+        self.admin().query(
+            "create or replace function process_id() returns int language sql as 'select pg_backend_pid()'; \
+             grant execute on function process_id() to public",
+        );
+    }
+
     /// Where clients connect.
     pub fn address(&self) -> (String, u16) {
         let url = Url::parse(self.acme());

@@ -2,11 +2,13 @@
 //! has prepared, which settings were given to it. The session decides by it and the pool keeps it; neither knows the other.
 
 pub mod parameters;
+pub mod sequences;
 pub mod settings;
 pub mod state;
 pub mod statement;
 
 pub use parameters::Parameters;
+pub use sequences::{Sequences, Stay};
 pub use settings::Settings;
 pub use state::{BackendState, Name, SessionId, Unnamed};
 pub use statement::{Bodies, Body, Charge, Moment, Parsing};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::parameters::Parameters;
+use super::sequences::Sequences;
 use super::settings::Settings;
 use super::statement::{Body, Moment, Parsing};
 use crate::domain::limits::{BACKEND_STATEMENT_BYTES_MAX, BACKEND_STATEMENTS_MAX};
@@ -29,6 +30,7 @@ pub struct BackendState {
     uses: u64,
     named: u64,
     unnamed: Unnamed,
+    sequences: Sequences,
     must_clear: bool,
 }
 
@@ -67,6 +69,7 @@ impl BackendState {
             uses: 0,
             named: 0,
             unnamed: Unnamed::None,
+            sequences: Sequences::Untouched,
             must_clear: false,
         }
     }
@@ -77,6 +80,7 @@ impl BackendState {
         self.settings = Settings::none();
         self.deallocated();
         self.unnamed = Unnamed::None;
+        self.sequences = Sequences::Untouched;
         self.must_clear = false;
     }
 
@@ -195,6 +199,16 @@ impl BackendState {
     /// The unnamed statement is another one now.
     pub const fn set_unnamed(&mut self, unnamed: Unnamed) {
         self.unnamed = unnamed;
+    }
+
+    /// Whose numbers of sequences it remembers.
+    pub const fn sequences(&self) -> Sequences {
+        self.sequences
+    }
+
+    /// From now on it remembers these.
+    pub const fn set_sequences(&mut self, sequences: Sequences) {
+        self.sequences = sequences;
     }
 
     /// Something is left that the next client must not find: the server connection is cleared when it is released.
@@ -323,9 +337,11 @@ mod tests {
         state.prepare(&body, sent);
         state.sealed(100);
         state.soil();
+        state.set_sequences(Sequences::Mixed);
         state.set_unnamed(Unnamed::Of(1, 1));
         state.given(Settings::of([("a".to_owned(), b"1")]));
         state.cleared();
+        assert_eq!(state.sequences(), Sequences::Untouched);
         assert!(!state.is_sealed(0) && !state.is_soiled() && state.unnamed() == Unnamed::None);
         assert!(state.statement(&body, Parsing::sent(sent)).is_none() && state.settings().iter().count() == 0);
     }

@@ -19,6 +19,7 @@ impl SqlState {
     pub const UNKNOWN_STATEMENT: Self = Self("26000");
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self("53400");
+    pub const OBJECT_NOT_IN_PREREQUISITE_STATE: Self = Self("55000");
     pub const QUERY_CANCELED: Self = Self("57014");
     pub const ADMIN_SHUTDOWN: Self = Self("57P01");
     pub const CANNOT_CONNECT_NOW: Self = Self("57P03");

@@ -69,5 +69,29 @@ pub const CANCEL_BEAT: Duration = Duration::from_millis(20);
 /// How long `DISCARD ALL` may take before the server connection is closed instead.
 pub const CLEAR_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a client that is about to stay where it is waits for the server connection that it was told of, before another one
+/// does.
+pub const HOME_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// How long a login waits for a server connection that is opened for it, before it is told of one that others have as well.
+pub const HOME_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client that is to make way may do nothing first, if nothing is lost by it.
+pub const YIELD_GRACE: Duration = Duration::from_millis(2);
+
+/// The same for one that has written and may be about to ask which number its row got.
+pub const YIELD_SEQUENCE_GRACE: Duration = Duration::from_millis(50);
+
+/// For how long a client that does something all the time need not make way; five times as long before it has asked for its
+/// row's number.
+pub const YIELD_TURN: Duration = Duration::from_millis(100);
+
+/// How many workspaces are known to ask for numbers of sequences, before all are forgotten.
+pub const ASKING_WORKSPACES_MAX: usize = 4096;
+
+/// Wrong keys of cancel requests for one process id in a second. Behind them none is looked at until the second is over: a
+/// secret may have no more than 32 bits, and many sessions may share a process id.
+pub const WRONG_CANCELS_MAX: u32 = 100;
+
 /// Messages of one client that the server hasn't answered, at most. The next one waits until all are.
 pub const PENDING_MESSAGES_MAX: usize = 10_000;

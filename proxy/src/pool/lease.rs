@@ -35,6 +35,11 @@ impl Lease {
         Self { pool, backend: Some(backend), tenant, bound }
     }
 
+    /// Which connection it is.
+    pub fn id(&self) -> BackendId {
+        self.id
+    }
+
     /// Whether the connection is clear and must be bound to the workspace before anything of the client's is sent.
     pub const fn needs_bind(&self) -> bool {
         !self.bound

@@ -13,3 +13,4 @@ pub use pools::{PoolReport, Pools, PoolsShared};
 pub use roster::Outcome;
 pub use settings::Settings;
 pub use shell::Pool;
+pub use shell::homes::Home;

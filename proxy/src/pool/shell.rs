@@ -4,6 +4,8 @@
 //! core takes it without asking anybody. No lock, no system call. As soon as somebody waits, parked connections are recalled,
 //! and releases go to the roster, which is fair to all cores.
 
+pub(super) mod homes;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -26,6 +28,7 @@ use super::reset;
 use super::roster::{BackendId, Command, CoreId, Counts, Outcome, Roster, WaiterId};
 use super::settings::Settings;
 use super::upstream::{ServerConnection, ServerSocket, Upstream};
+use homes::Home;
 
 /// What all cores share of one (database, role).
 pub(super) struct PoolShared {
@@ -36,8 +39,10 @@ pub(super) struct PoolShared {
     inner: Mutex<Inner>,
     /// Above zero: what is released goes to the roster. Kept equal to `Roster::needs_attention`.
     attention: AtomicUsize,
+    /// The same, but for those who wait for a particular connection. Kept equal to `Roster::wanted`.
+    wanted: AtomicUsize,
     mailboxes: Vec<Mailbox>,
-    /// How many connections each core has parked.
+    /// How many connections each core has parked, or has in the hands of clients that make way for others.
     parked: Vec<AtomicUsize>,
     ids: AtomicU64,
     /// `DISCARD ALL`s that were run.
@@ -82,6 +87,7 @@ impl PoolShared {
             settings,
             inner: Mutex::new(inner),
             attention: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(0),
             mailboxes: (0..cores).map(|_| Mailbox::default()).collect(),
             parked: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
             ids: AtomicU64::new(1),
@@ -110,6 +116,7 @@ impl PoolShared {
         let mut inner = self.inner.lock();
         let commands = event(&mut inner);
         self.attention.store(inner.roster.needs_attention(), Ordering::SeqCst);
+        self.wanted.store(inner.roster.wanted(), Ordering::SeqCst);
         commands.into_iter().map(|command| Errand::of(command, &mut inner.stock)).collect()
     }
 }
@@ -145,6 +152,8 @@ pub struct Pool {
     core: CoreId,
     parked: RefCell<Vec<Parked>>,
     waiting: RefCell<HashMap<WaiterId, Rc<Waiting>, ahash::RandomState>>,
+    /// Clients that make way when somebody waits, by the connection they have.
+    yielding: RefCell<Vec<(BackendId, Waker)>>,
 }
 
 struct Parked {
@@ -165,14 +174,25 @@ struct Waiting {
 
 impl Pool {
     pub(super) fn new(shared: Arc<PoolShared>, core: CoreId) -> Rc<Self> {
-        Rc::new(Self { shared, core, parked: RefCell::default(), waiting: RefCell::default() })
+        Rc::new(Self {
+            shared,
+            core,
+            parked: RefCell::default(),
+            waiting: RefCell::default(),
+            yielding: RefCell::default(),
+        })
     }
 
-    /// A server connection, if one can be had without waiting. On the steady path this takes no lock.
-    pub fn try_lease(self: &Rc<Self>, binding: &Binding) -> Option<Lease> {
+    /// A server connection, if one can be had without waiting: the home rather than another one that is as near. On the
+    /// steady path this takes no lock.
+    pub fn try_lease(self: &Rc<Self>, binding: &Binding, home: Option<&Home>) -> Option<Lease> {
         let tenant = binding.tenant();
+        if let Some(lease) = home.filter(|home| home.is_first_visit()).and_then(|home| self.try_home(tenant, home)) {
+            return Some(lease);
+        }
+        let home = home.map(Home::id);
         while self.shared.attention.load(Ordering::SeqCst) == 0 {
-            let Some(mut backend) = self.unpark(tenant) else { break };
+            let Some(mut backend) = self.unpark(tenant, home) else { break };
             if !is_stale(&mut backend) {
                 return Some(Lease::new(self.clone(), backend, tenant, true));
             }
@@ -181,7 +201,7 @@ impl Pool {
         loop {
             let taken = {
                 let mut inner = self.shared.inner.lock();
-                let granted = inner.roster.try_take(tenant, self.core, clock::now())?;
+                let granted = inner.roster.try_take(tenant, self.core, home, clock::now())?;
                 inner.stock.remove(&granted.backend).map(|backend| (backend, granted.bound))
             };
             let (backend, bound) = taken?;
@@ -195,18 +215,15 @@ impl Pool {
     ///
     /// # Errors
     /// 53300 when none became free in time; the fault of the upstream when none can be opened.
-    pub async fn lease(self: &Rc<Self>, binding: &Binding) -> Result<Lease, Fault> {
-        let tenant = binding.tenant();
+    pub async fn lease(self: &Rc<Self>, binding: &Binding, home: Option<&Home>) -> Result<Lease, Fault> {
+        let (tenant, home) = (binding.tenant(), home.map(Home::id));
         let deadline = tokio::time::sleep(self.shared.settings.wait_timeout());
         let mut deadline = std::pin::pin!(deadline);
         loop {
-            let place = Place::take(self, tenant);
-            let answered = poll_fn(|context| {
-                if let Some(answer) = place.waiting.answer.borrow_mut().take() {
-                    return Poll::Ready(Some(answer));
-                }
-                *place.waiting.waker.borrow_mut() = Some(context.waker().clone());
-                deadline.as_mut().poll(context).map(|()| None)
+            let place = Place::take(self, |roster, id| roster.waits(id, tenant, self.core, home, clock::now()));
+            let answered = poll_fn(|context| match place.poll(context) {
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending => deadline.as_mut().poll(context).map(|()| None),
             })
             .await;
             drop(place);
@@ -278,12 +295,16 @@ impl Pool {
     }
 
     fn count_parked(&self) {
-        self.shared.parked[self.core].store(self.parked.borrow().len(), Ordering::SeqCst);
+        let recalled = self.parked.borrow().len() + self.yielding.borrow().len();
+        self.shared.parked[self.core].store(recalled, Ordering::SeqCst);
     }
 
-    fn unpark(&self, tenant: Tenant) -> Option<Box<Backend>> {
+    /// Takes a connection of the tenant that is parked here: its home, or else the one that was parked last.
+    fn unpark(&self, tenant: Tenant, home: Option<BackendId>) -> Option<Box<Backend>> {
         let mut parked = self.parked.borrow_mut();
-        let at = parked.iter().rposition(|each| each.tenant == tenant)?;
+        let is_home = |each: &Parked| each.tenant == tenant && Some(each.backend.id) == home;
+        let at = parked.iter().rposition(is_home);
+        let at = at.or_else(|| parked.iter().rposition(|each| each.tenant == tenant))?;
         let backend = parked.swap_remove(at).backend;
         drop(parked);
         self.count_parked();
@@ -352,7 +373,13 @@ impl Pool {
                 self.shared.post(core, Mail::Recall);
             }
         }
+        self.recalled();
+    }
+
+    /// What this core has parked goes back, and who makes way for others hears that somebody waits.
+    fn recalled(self: &Rc<Self>) {
         self.unpark_all(None);
+        self.wake_yielding();
     }
 
     /// Hands a waiter what it gets. One that has left in the meantime lets go of it.
@@ -385,9 +412,10 @@ impl Pool {
                 let reported = Parameters::of(connection.parameters.iter().map(|(name, value)| (name, value)));
                 let state = BackendState::new(connection.pid, connection.clock_offset).reporting(Arc::new(reported));
                 let backend = Box::new(Backend { id, core: self.core, connection, state });
+                let pid = backend.connection.pid;
                 self.shared.tell(|inner| {
                     inner.stock.insert(id, backend);
-                    inner.roster.opened(id, self.core, clock::now())
+                    inner.roster.opened(id, pid, self.core, clock::now())
                 })
             }
             Err(fault) => {
@@ -433,7 +461,7 @@ impl Pool {
                 match each {
                     Mail::Granted { waiter, backend, bound } => self.answer(waiter, Ok((backend, bound))),
                     Mail::Refused { waiter, fault } => self.answer(waiter, Err(fault)),
-                    Mail::Recall => self.unpark_all(None),
+                    Mail::Recall => self.recalled(),
                 }
             }
         }
@@ -473,13 +501,21 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn take(pool: &'a Rc<Pool>, tenant: Tenant) -> Self {
+    fn take(pool: &'a Rc<Pool>, wait: impl FnOnce(&mut Roster, WaiterId) -> Vec<Command>) -> Self {
         let (id, waiting) = (pool.shared.id(), Rc::<Waiting>::default());
         pool.waiting.borrow_mut().insert(id, waiting.clone());
         let place = Self { pool, id, waiting };
-        let errands = pool.shared.tell(|inner| inner.roster.wanted(id, tenant, pool.core, clock::now()));
+        let errands = pool.shared.tell(|inner| wait(&mut inner.roster, id));
         pool.run(errands);
         place
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<Answer> {
+        if let Some(answer) = self.waiting.answer.borrow_mut().take() {
+            return Poll::Ready(answer);
+        }
+        *self.waiting.waker.borrow_mut() = Some(context.waker().clone());
+        Poll::Pending
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::domain::{Fault, Origin, SqlState};
+use crate::pool::Home;
 use crate::session::Session;
 use crate::tenant::Binding;
 use crate::wire::author;
@@ -61,8 +62,10 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     let opened = async {
         let settings = startup_settings::of(&startup, &binding, &core.shared.names, &core.shared.live.load().guard)?;
         let greeting = greeting::learn(&core, &pool, &database, &binding, &settings, &client).await?;
+        let home = pool.settle(&binding).await;
         let secret_bytes = if startup.minor >= 2 { LONG_SECRET_BYTES } else { SECRET_BYTES };
-        let registered = core.shared.registry.enter(binding.key_id().clone(), binding.workspace(), secret_bytes);
+        let (key, pid) = (binding.key_id().clone(), home.as_ref().map(Home::pid));
+        let registered = core.shared.registry.enter(key, binding.workspace(), secret_bytes, pid);
         if !is_still_good(&core, &verified) {
             return Err(Fault::new(
                 Origin::Proxy,
@@ -72,9 +75,9 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
         }
         let encrypted = matches!(socket, ClientSocket::Tls(_));
         audit::session_opened(&core, &client, &binding, &database, encrypted).await?;
-        Ok((settings, greeting, registered))
+        Ok((settings, greeting, registered, home))
     };
-    let (settings, greeting, registered) = match opened.await {
+    let (settings, greeting, registered, home) = match opened.await {
         Ok(opened) => opened,
         Err(fault) => {
             tracing::warn!(key = %binding.key_id(), %fault, "a session couldn't be opened");
@@ -94,7 +97,7 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     let session = Session::new(registered.slot().id, binding.workspace(), settings)
         .greeted(greeting.parameters, registered.pid());
     let _open = core.counters.client();
-    Driver::new(core, socket, session, registered, binding, client, (database.into(), pool)).run().await;
+    Driver::new(core, socket, session, registered, binding, client, (database.into(), pool, home)).run().await;
 }
 
 async fn greet(socket: &mut ClientSocket, bytes: &[u8]) -> std::io::Result<()> {

@@ -51,6 +51,8 @@ pub struct Shared {
     pub recorder: Recorder,
     /// How: what waits for the disk, and what becomes of it if that refuses.
     pub audit: audit::Settings,
+    /// Which workspaces ask for the numbers of sequences.
+    pub habits: session::Habits,
 }
 
 /// What the clients of one core share.
@@ -112,6 +114,7 @@ impl CoreContext {
             catalog: &|| self.shared.catalogs.load().of(database).cloned(),
             accounts: &self.shared.accounts,
             audit: super::audit::policy(&self.shared),
+            habits: &self.shared.habits,
         })
     }
 

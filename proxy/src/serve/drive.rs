@@ -11,12 +11,13 @@ use crate::audit::Client;
 use crate::domain::limits::READ_BYTES;
 use crate::domain::{Fault, Origin, SqlState};
 use crate::metrics::PinnedClient;
-use crate::pool::{Lease, Outcome, Pool};
+use crate::pool::{Home, Lease, Outcome, Pool};
 use crate::session::{Idle, Lanes, Leaving, Progress, Request, Session, Taken};
 use crate::sql::PinReason;
 use crate::tenant::Binding;
 
 use super::core::CoreContext;
+use super::homing::Homing;
 use super::inlet::Inlet;
 use super::outlet::Outlet;
 use super::registry::{CancelTarget, Order, Registered};
@@ -41,6 +42,8 @@ enum Event {
     ClientGone,
     ServerGone,
     Ordered(Order),
+    /// Others wait for a server connection, and the client keeps one without need.
+    MakesWay,
 }
 
 /// A client that has been let in.
@@ -64,6 +67,7 @@ pub(super) struct Driver {
     held: bool,
     /// The client is counted as one that keeps its server connection.
     pinned: Option<PinnedClient>,
+    homing: Homing,
 }
 
 impl Driver {
@@ -74,9 +78,9 @@ impl Driver {
         registered: Registered,
         binding: Binding,
         client: Arc<Client>,
-        place: (Rc<str>, Rc<Pool>),
+        place: (Rc<str>, Rc<Pool>, Option<Home>),
     ) -> Self {
-        let (database, pool) = place;
+        let (database, pool, home) = place;
         Self {
             core,
             socket,
@@ -94,6 +98,7 @@ impl Driver {
             to_server: Outlet::default(),
             held: false,
             pinned: None,
+            homing: Homing::new(home),
         }
     }
 
@@ -106,6 +111,10 @@ impl Driver {
                 Event::ClientGone => Err(End::ClientGone),
                 Event::ServerGone => Err(self.server_lost()),
                 Event::Ordered(order) => Err(End::Fault(farewell(order))),
+                Event::MakesWay => {
+                    self.make_way().await;
+                    Ok(())
+                }
             };
             if let Err(end) = step {
                 break end;
@@ -149,6 +158,9 @@ impl Driver {
                 });
             }
         }
+        if self.homing.poll_way(&self.session, &self.pool, self.lease.as_ref(), context).is_ready() {
+            return Poll::Ready(Event::MakesWay);
+        }
         // A client that doesn't read isn't read: what is answered here would pile up.
         if self.to_server.is_clear()
             && self.to_client.is_clear()
@@ -180,6 +192,9 @@ impl Driver {
                 Passed::All => return Ok(()),
                 Passed::NeedsServer => self.wait_for_lease().await?,
                 Passed::Asks(request) => self.ask(request).await?,
+                Passed::Moves if self.session.may_leave() => self.leave().await,
+                // What was sent for its settings is answered first.
+                Passed::Moves => return Ok(()),
             }
             fresh = 0;
         }
@@ -202,8 +217,9 @@ impl Driver {
                     self.from_client.taken(at, fresh);
                     return Ok(Passed::All);
                 }
+                Idle::NeedsServer if self.homing.wish.is_some() => {}
                 Idle::NeedsServer => {
-                    self.lease = self.pool.try_lease(&self.binding);
+                    self.lease = self.pool.try_lease(&self.binding, self.homing.home.as_ref());
                     self.unopened = true;
                 }
             }
@@ -224,11 +240,15 @@ impl Driver {
         lanes.server.clear();
         flush_client(&mut self.to_client, &mut self.socket, lanes, rest)?;
         self.from_client.taken(at + taken, fresh);
-        self.held = state == Taken::Held;
+        self.held = matches!(state, Taken::Held | Taken::Move(_));
         match (state, sent) {
             (_, Err(_)) => Err(self.server_lost()),
             (Taken::Ended, Ok(())) => Err(End::ClientGone),
             (Taken::Ask(request), Ok(())) => Ok(Passed::Asks(request)),
+            (Taken::Move(wish), Ok(())) => {
+                self.homing.wish = Some(wish);
+                Ok(Passed::Moves)
+            }
             (Taken::All | Taken::Held, Ok(())) => Ok(Passed::All),
         }
     }
@@ -336,6 +356,7 @@ impl Driver {
 
     /// Tells operators which clients keep their server connections, and why.
     fn note_pin(&mut self) {
+        self.homing.follow(&self.session, &self.pool, self.lease.as_ref());
         let reason = self.session.pinned();
         if self.pinned.as_ref().map(|pinned| pinned.reason) == reason {
             return;
@@ -391,7 +412,7 @@ impl Driver {
         let slot = self.registered.slot().clone();
         slot.set_queued(true);
         let waited = {
-            let mut lease = std::pin::pin!(self.pool.lease(&self.binding));
+            let mut lease = std::pin::pin!(self.homing.lease(&self.pool, &self.binding));
             let (core, socket, from_client) = (&self.core, &mut self.socket, &mut self.from_client);
             poll_fn(|context| {
                 slot.watch(context.waker());
@@ -453,6 +474,15 @@ impl Driver {
         self.session.detached();
     }
 
+    /// Others have the server connection that the client kept.
+    async fn make_way(&mut self) {
+        self.session.make_way();
+        self.note_pin();
+        if self.lease.is_some() && self.session.may_leave() {
+            self.leave().await;
+        }
+    }
+
     /// Gives the server connection back once no cancel is on its way to it.
     async fn release(&mut self, outcome: Outcome) {
         self.registered.slot().let_go();
@@ -464,6 +494,7 @@ impl Driver {
         self.to_server = Outlet::default();
         self.held = false;
         if let Some(lease) = self.lease.take() {
+            self.homing.left(&self.pool, &lease);
             lease.release(outcome);
         }
     }
@@ -548,6 +579,8 @@ enum Passed {
     NeedsServer,
     /// Rows must be reserved first.
     Asks(Request),
+    /// The client is brought home first.
+    Moves,
 }
 
 /// Why the wait for a server connection ended without one.

@@ -93,9 +93,9 @@ pub(super) async fn learn(
     if let Some(greeting) = known {
         return Ok(greeting);
     }
-    let lease = match pool.try_lease(binding) {
+    let lease = match pool.try_lease(binding, None) {
         Some(lease) => lease,
-        None => pool.lease(binding).await?,
+        None => pool.lease(binding, None).await?,
     };
     let greeting = ask(core, lease, database, binding, settings, client).await?;
     core.greetings.borrow_mut().put(Known {

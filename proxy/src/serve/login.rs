@@ -163,7 +163,7 @@ async fn cancel(core: &CoreContext, pid: i32, secret: &[u8]) {
     beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
     // The first is now.
     beat.tick().await;
-    if let Some(in_flight) = core.shared.registry.cancel(pid, secret) {
+    if let Some(in_flight) = core.shared.registry.cancel(pid, secret, clock::unix_seconds()) {
         match core.shared.upstream.cancel(in_flight.target.pid, &in_flight.target.secret).await {
             Ok(()) => in_flight.settle(),
             Err(CancelFailure::Unsent(fault)) => {

@@ -7,6 +7,7 @@ pub mod core;
 mod drive;
 mod farewell;
 pub mod greeting;
+mod homing;
 mod inlet;
 pub mod live;
 mod login;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
-use dashmap::{DashMap, Entry};
+use dashmap::DashMap;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use rand::{Rng, RngCore};
@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 
 use crate::backend::SessionId;
-use crate::domain::limits::SESSION_CANCELS_MAX;
+use crate::domain::limits::{SESSION_CANCELS_MAX, WRONG_CANCELS_MAX};
 use crate::domain::{KeyId, WorkspaceId};
 
 /// Why a session is told to end.
@@ -182,12 +182,42 @@ impl Drop for CancelInFlight {
     }
 }
 
-/// All sessions of this process, by the process id they were given in BackendKeyData. Ids and secrets are ours and random;
-/// none is Postgres'.
+/// All sessions of this process, by the process id they were given in BackendKeyData. That is their home's, which several
+/// share; the secret is ours and random, each session's own, and never Postgres'.
 #[derive(Default)]
 pub struct Registry {
-    sessions: DashMap<i32, Session, ahash::RandomState>,
+    sessions: DashMap<i32, Lodgers, ahash::RandomState>,
     next_id: AtomicU64,
+}
+
+/// The sessions that were told the same process id.
+#[derive(Default)]
+struct Lodgers {
+    sessions: SmallVec<[Session; 1]>,
+    /// Wrong secrets that came for them in this second since the epoch.
+    wrong: u32,
+    second: i64,
+}
+
+impl Lodgers {
+    /// The session with this secret. Each one's is compared, for a guess is to take as long as a hit; and only so many guesses
+    /// are looked at in a second, for there are as many hits as sessions.
+    fn find(&mut self, secret: &[u8], now: i64) -> Option<Arc<Slot>> {
+        if self.second != now {
+            (self.second, self.wrong) = (now, 0);
+        }
+        if self.wrong >= WRONG_CANCELS_MAX {
+            return None;
+        }
+        let mut found = None;
+        for session in &self.sessions {
+            if bool::from(session.secret.ct_eq(secret)) {
+                found = Some(session.slot.clone());
+            }
+        }
+        self.wrong += u32::from(found.is_none());
+        found
+    }
 }
 
 struct Session {
@@ -204,48 +234,42 @@ pub struct Registered {
 }
 
 impl Registry {
-    /// Enters a session; `secret_bytes` is 4 for protocol 3.0 and more from 3.2 on.
-    pub fn enter(self: &Arc<Self>, key_id: KeyId, workspace: Option<WorkspaceId>, secret_bytes: usize) -> Registered {
+    /// Enters a session; `secret_bytes` is 4 for protocol 3.0 and more from 3.2 on. Without a home its process id is a number.
+    pub fn enter(
+        self: &Arc<Self>,
+        key_id: KeyId,
+        workspace: Option<WorkspaceId>,
+        secret_bytes: usize,
+        home: Option<i32>,
+    ) -> Registered {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let mut secret = vec![0; secret_bytes].into_boxed_slice();
         rand::rng().fill_bytes(&mut secret);
         let slot = Arc::new(Slot::new(id, key_id, workspace));
         let session = Session { secret: secret.clone(), slot: slot.clone() };
-        loop {
-            // Postgres' process ids are positive.
-            let pid = rand::rng().random_range(1..=i32::MAX);
-            match self.sessions.entry(pid) {
-                Entry::Occupied(_) => {}
-                Entry::Vacant(place) => {
-                    place.insert(session);
-                    return Registered { registry: self.clone(), pid, secret, slot };
-                }
-            }
-        }
+        // Postgres' process ids are positive.
+        let pid = home.unwrap_or_else(|| rand::rng().random_range(1..=i32::MAX));
+        self.sessions.entry(pid).or_default().sessions.push(session);
+        Registered { registry: self.clone(), pid, secret, slot }
     }
 
-    /// The cancel that a CancelRequest asks for. Nobody is told whether its key was right, and it takes no longer to see
-    /// that a secret is nearly right than that it isn't at all.
-    pub fn cancel(&self, pid: i32, secret: &[u8]) -> Option<CancelInFlight> {
-        let slot = {
-            let session = self.sessions.get(&pid)?;
-            bool::from(session.secret.ct_eq(secret)).then(|| session.slot.clone())?
-        };
+    /// The cancel that a CancelRequest asks for, at this second since the epoch. Nobody is told whether its key was right, and it
+    /// takes no longer to see that a secret is nearly right than that it isn't at all.
+    pub fn cancel(&self, pid: i32, secret: &[u8], now: i64) -> Option<CancelInFlight> {
+        let slot = self.sessions.get_mut(&pid)?.find(secret, now)?;
         slot.cancel()
     }
 
     /// Tells every session for which `which` holds to end.
     pub fn order(&self, order: Order, which: impl Fn(&Slot) -> bool) {
         for entry in &self.sessions {
-            if which(&entry.slot) {
-                entry.slot.order(order);
-            }
+            entry.sessions.iter().filter(|each| which(&each.slot)).for_each(|each| each.slot.order(order));
         }
     }
 
     /// How many sessions there are.
     pub fn len(&self) -> usize {
-        self.sessions.len()
+        self.sessions.iter().map(|entry| entry.sessions.len()).sum()
     }
 
     /// Whether there is no session.
@@ -273,7 +297,10 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.registry.sessions.remove(&self.pid);
+        self.registry.sessions.remove_if_mut(&self.pid, |_, lodgers| {
+            lodgers.sessions.retain(|each| !Arc::ptr_eq(&each.slot, &self.slot));
+            lodgers.sessions.is_empty()
+        });
     }
 }
 
@@ -288,30 +315,74 @@ mod tests {
     #[test]
     fn a_cancel_needs_the_whole_key_and_a_server_connection() {
         let registry = Arc::<Registry>::default();
-        let session = registry.enter(KeyId::new("k"), None, 32);
+        let session = registry.enter(KeyId::new("k"), None, 32, None);
         let (pid, secret) = (session.pid(), session.secret().to_vec());
-        assert!(registry.cancel(pid, &secret).is_none(), "there is nothing to cancel");
+        assert!(registry.cancel(pid, &secret, 0).is_none(), "there is nothing to cancel");
         session.slot().hold(target(5));
-        assert_eq!(registry.cancel(pid, &secret).map(|cancel| cancel.target.pid), Some(5));
+        assert_eq!(registry.cancel(pid, &secret, 0).map(|cancel| cancel.target.pid), Some(5));
         for wrong in [&secret[..31], &[&secret[..], b"x"].concat(), &[0; 32], b""] {
-            assert!(registry.cancel(pid, wrong).is_none());
+            assert!(registry.cancel(pid, wrong, 0).is_none());
         }
-        assert!(registry.cancel(pid ^ 1, &secret).is_none());
+        assert!(registry.cancel(pid ^ 1, &secret, 0).is_none());
         drop(session);
-        assert!(registry.cancel(pid, &secret).is_none() && registry.is_empty());
+        assert!(registry.cancel(pid, &secret, 0).is_none() && registry.is_empty());
     }
 
     #[test]
     fn a_flood_of_cancels_for_one_session_is_a_few_on_their_way() {
         let registry = Arc::<Registry>::default();
-        let session = registry.enter(KeyId::new("k"), None, 4);
+        let session = registry.enter(KeyId::new("k"), None, 4, None);
         session.slot().hold(target(5));
-        let flood: Vec<_> = (0..100).filter_map(|_| registry.cancel(session.pid(), session.secret())).collect();
+        let flood: Vec<_> = (0..100).filter_map(|_| registry.cancel(session.pid(), session.secret(), 0)).collect();
         assert_eq!(flood.len(), SESSION_CANCELS_MAX);
         assert!(session.slot().is_cancelling());
         flood.into_iter().for_each(CancelInFlight::settle);
         assert!(!session.slot().is_cancelling() && !session.slot().take_doubt());
-        drop(registry.cancel(session.pid(), session.secret()));
+        drop(registry.cancel(session.pid(), session.secret(), 0));
         assert!(session.slot().take_doubt(), "one that was never settled may still arrive");
+    }
+
+    #[test]
+    fn sessions_that_share_a_process_id_are_cancelled_each_by_its_own_secret() {
+        let registry = Arc::<Registry>::default();
+        let sessions: Vec<_> = (0..40).map(|_| registry.enter(KeyId::new("k"), None, 4, Some(77))).collect();
+        for (number, session) in (1..).zip(&sessions) {
+            assert_eq!(session.pid(), 77);
+            session.slot().hold(target(number));
+        }
+        for (number, session) in (1..).zip(&sessions) {
+            let cancel = registry.cancel(77, session.secret(), 0);
+            assert_eq!(cancel.as_ref().map(|cancel| cancel.target.pid), Some(number));
+            cancel.into_iter().for_each(CancelInFlight::settle);
+        }
+        // One that leaves takes nobody with it, and its secret is worth nothing any more.
+        let mut sessions = sessions;
+        let gone = sessions.remove(3).secret().to_vec();
+        assert!(registry.cancel(77, &gone, 0).is_none());
+        assert_eq!((registry.len(), registry.cancel(77, sessions[3].secret(), 0).is_some()), (39, true));
+        let asked = std::cell::Cell::new(0);
+        registry.order(Order::Stop, |_| {
+            asked.set(asked.get() + 1);
+            true
+        });
+        assert_eq!(asked.get(), 39);
+        assert!(sessions.iter().all(|session| session.slot().ordered() == Some(Order::Stop)));
+        drop(sessions);
+        assert!(registry.is_empty() && registry.sessions.is_empty());
+    }
+
+    #[test]
+    fn guesses_for_one_process_id_are_bounded_and_those_of_the_next_second_are_looked_at_again() {
+        let registry = Arc::<Registry>::default();
+        let session = registry.enter(KeyId::new("k"), None, 4, Some(77));
+        let other = registry.enter(KeyId::new("k"), None, 4, Some(78));
+        [&session, &other].into_iter().for_each(|each| each.slot().hold(target(5)));
+        let wrong = [session.secret()[0] ^ 1, 0, 0, 0];
+        for _ in 0..WRONG_CANCELS_MAX {
+            assert!(registry.cancel(77, &wrong, 9).is_none());
+        }
+        assert!(registry.cancel(77, session.secret(), 9).is_none(), "the right one could be a guess as well");
+        assert!(registry.cancel(78, other.secret(), 9).is_some());
+        assert!(registry.cancel(77, session.secret(), 10).is_some());
     }
 }

@@ -140,10 +140,7 @@ impl Session {
         if !may_add || core.accounts.definitions().resources().is_empty() || self.does_nothing(facts) {
             return NOTHING;
         }
-        let reader = Reader {
-            default_settings: MEANING.iter().all(|name| self.is_default(name)),
-            has_temporary: self.pin.is_some(),
-        };
+        let reader = self.reader();
         let effects = match (core.catalog)() {
             Some(catalog) => Effects::of(facts, &catalog, reader),
             None => Effects::anything(),
@@ -188,6 +185,11 @@ impl Session {
             }
         }
         Claimed::All { is_held: must_hold && can_hold }
+    }
+
+    /// How the session reads texts.
+    pub(super) fn reader(&self) -> Reader {
+        Reader { default_settings: MEANING.iter().all(|name| self.is_default(name)), has_temporary: self.pin.is_some() }
     }
 
     /// Whether statements come into a failed transaction and don't end it. What is still on its way may end it.

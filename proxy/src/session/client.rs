@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::backend::{BackendState, Unnamed};
 use crate::domain::Fault;
 use crate::domain::limits::{OPENED_MESSAGE_BYTES_MAX, PENDING_MESSAGES_MAX};
-use crate::sql::{Facts, PinReason};
+use crate::sql::{Asks, Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::{Frame, inject, open};
 
@@ -30,8 +30,17 @@ pub enum Taken {
     Held,
     /// The next message waits until rows are reserved for it. [`Session::answered`] follows.
     Ask(Request),
+    /// The next message is for the client's home. When all that was sent is answered, the server connection is given back.
+    Move(Wish),
     /// The client said goodbye.
     Ended,
+}
+
+/// How a client wants to be at home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// It waits for it, for a moment.
+    pub is_patient: bool,
 }
 
 /// What becomes of a message.
@@ -42,6 +51,8 @@ pub(super) enum Next {
     Ask(Request),
     /// It comes again when all before it is answered.
     Wait,
+    /// It comes again at home, or where else the client is brought.
+    Move(Wish),
 }
 
 /// One message, and where it stands in the input.
@@ -118,6 +129,7 @@ impl Session {
             match self.message(message, backend, core, lanes)? {
                 Next::Go => at += message.seen().len(),
                 Next::Ask(request) => return Ok((at, Taken::Ask(request))),
+                Next::Move(wish) => return Ok((at, Taken::Move(wish))),
                 Next::Wait => {
                     inject::bare(lanes.server.author(input), b'H');
                     self.awaiting = true;
@@ -142,11 +154,14 @@ impl Session {
             self.pass(message, lanes);
             return Ok(Next::Go);
         }
+        if !matches!(tag, b'Q' | b'P' | b'B' | b'F') {
+            self.settle_first(message, backend, lanes);
+        }
         match tag {
             b'Q' => return Ok(self.query(message, backend, core, lanes)),
-            b'F' => self.call(message, backend, core, lanes),
+            b'F' => return Ok(self.call(message, backend, core, lanes)),
             b'P' => return Ok(self.parse(message, backend, core, lanes)),
-            b'B' => self.bind(message, backend, core, lanes)?,
+            b'B' => return self.bind(message, backend, core, lanes),
             b'D' => self.describe(message, backend, core, lanes),
             b'C' => self.close(message, backend, lanes),
             b'E' => return Ok(self.execute(message, backend, core, lanes)),
@@ -214,6 +229,9 @@ impl Session {
         if self.names_depend_on_answers(facts.as_deref()) {
             return Next::Wait;
         }
+        if let Some(next) = self.lodge(facts.as_deref(), text, message, backend, core, lanes) {
+            return next;
+        }
         if text.is_some()
             && let Some(fault) = self.guarded(facts.as_ref(), core).or_else(|| names_ours(facts.as_ref()))
         {
@@ -250,14 +268,27 @@ impl Session {
         Next::Go
     }
 
-    fn call(&mut self, message: Message<'_>, backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
-        match open::function_oid(message.seen()) {
+    fn call(
+        &mut self,
+        message: Message<'_>,
+        backend: &mut BackendState,
+        core: &mut Core<'_>,
+        lanes: &mut Lanes,
+    ) -> Next {
+        let oid = open::function_oid(message.seen());
+        let asks = Asks::by_call(oid);
+        let facts = Facts { asks, ..Facts::default() };
+        if let Some(next) = self.lodge(Some(&facts), None, message, backend, core, lanes) {
+            return next;
+        }
+        match oid {
             Some(inject::SET_CONFIG_OID) if message.can_be_opened() => self.call_set_config(message, backend, core),
             Some(oid) if !STATEFUL_FUNCTIONS.contains(&oid) => {}
             _ => self.pin = self.pin.or(Some(PinReason::HiddenSetting)),
         }
         self.send(message, Expect::Call, lanes);
         self.raise_barrier();
+        Next::Go
     }
 
     fn call_set_config(&mut self, message: Message<'_>, backend: &mut BackendState, core: &Core<'_>) {

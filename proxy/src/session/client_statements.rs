@@ -27,16 +27,21 @@ impl Session {
         lanes: &mut Lanes,
     ) -> Next {
         if !message.can_be_opened() {
+            self.settle_first(message, backend, lanes);
             self.parse_unread(message, backend, lanes);
             return Next::Go;
         }
         let Ok(parse) = Parse::open(message.seen()) else {
+            self.settle_first(message, backend, lanes);
             self.parse_free(message, lanes);
             return Next::Go;
         };
         let facts = core.analysis.facts(parse.text);
         if self.names_depend_on_answers(facts.as_deref()) {
             return Next::Wait;
+        }
+        if let Some(next) = self.lodge(facts.as_deref(), Some(parse.text), message, backend, core, lanes) {
+            return next;
         }
         self.in_cycle = true;
         if let Some(fault) = self.guarded(facts.as_ref(), core).or_else(|| names_ours(facts.as_ref())) {
@@ -256,37 +261,56 @@ impl Session {
         &mut self,
         message: Message<'_>,
         backend: &mut BackendState,
-        core: &Core<'_>,
+        core: &mut Core<'_>,
         lanes: &mut Lanes,
-    ) -> Result<(), Fault> {
-        self.in_cycle = true;
+    ) -> Result<Next, Fault> {
         if let Some(fault) = self.portals.no_room() {
             return Err(fault);
         }
         let Ok(Some(head)) = BindHead::open(message.seen(), message.frame.total) else {
+            self.settle_first(message, backend, lanes);
+            self.in_cycle = true;
             self.send(message, Expect::Bind(Bound::default()), lanes);
-            return Ok(());
+            return Ok(Next::Go);
         };
+        if self.is_bind_looked_into() {
+            let (facts, rest) = self.statements.bound(head.statement);
+            let text = rest.as_deref().and_then(|rest| rest.split(|byte| *byte == 0).next());
+            if let Some(next) = self.lodge(facts.as_deref(), text, message, backend, core, lanes) {
+                return Ok(next);
+            }
+        }
+        self.settle_first(message, backend, lanes);
+        self.in_cycle = true;
+        self.bind_to(head, message, backend, core, lanes);
+        Ok(Next::Go)
+    }
+
+    fn bind_to(
+        &mut self,
+        head: BindHead<'_>,
+        message: Message<'_>,
+        backend: &mut BackendState,
+        core: &Core<'_>,
+        lanes: &mut Lanes,
+    ) {
         if head.statement.is_empty() {
             let facts = self.statements.unnamed_facts().cloned();
             self.bring_unnamed(message, backend, lanes);
             let text = self.statements.unnamed().and_then(|rest| full_text(rest, core));
             let portal = self.bound(head.portal, facts.as_ref(), text, backend, core);
-            self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
-            return Ok(());
+            return self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
         }
         let Some((own_name, statement)) = self.statements.get_with_name(head.statement) else {
             self.take_back(head.statement, message, lanes);
             // It may have been prepared by SQL, or by a Parse too long to be opened.
             let portal = self.bound(head.portal, Some(&Arc::new(Facts::hidden())), None, backend, core);
-            self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
-            return Ok(());
+            return self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
         };
         let (own_name, body, parsing) = (own_name.clone(), statement.body.clone(), statement.parsing);
         if statement.place == Place::Own {
             let portal = self.bound(head.portal, body.facts(), full_text(body.rest(), core), backend, core);
-            self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
-            return Ok(());
+            return self.send(message, Expect::Bind(Bound { portal, statement: None }), lanes);
         }
         let name = self.bring(&body, parsing, message, backend, core, lanes);
         let out = lanes.server.author(message.input);
@@ -294,7 +318,6 @@ impl Session {
         self.pass_from(message, head.bytes, lanes);
         let portal = self.bound(head.portal, body.facts(), full_text(body.rest(), core), backend, core);
         self.expects.push(Expect::Bind(Bound { portal, statement: Some(own_name) }), &mut lanes.client);
-        Ok(())
     }
 
     fn bound(

@@ -225,6 +225,7 @@ impl Session {
         }
         if removal.pin {
             self.pin = None;
+            self.stays = None;
         }
         if removal.settings {
             self.reset_all(&removal, backend, core, lanes);

@@ -107,6 +107,8 @@ pub(super) enum Parsed {
 pub(super) enum Injected {
     /// A FunctionCall that gives a setting: a cycle of its own.
     Setting,
+    /// `DISCARD SEQUENCES`: a cycle of its own.
+    Discard,
     /// A FunctionCall of the bind: a cycle of its own.
     Bind(BindStep),
     /// A FunctionCall that reads a setting back: a cycle of its own.
@@ -221,6 +223,14 @@ impl Expects {
     pub(super) fn give_watched(&mut self, given: Option<Box<Watched>>) {
         if let Some(Expect::Query(_, watched) | Expect::Execute(watched)) = self.queue.front_mut() {
             *watched = given;
+        }
+    }
+
+    /// What is watched of that message.
+    pub(super) fn watched(&self) -> Option<&Watched> {
+        match self.queue.front()? {
+            Expect::Query(_, watched) | Expect::Execute(watched) => watched.as_deref(),
+            _ => None,
         }
     }
 

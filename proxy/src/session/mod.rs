@@ -12,6 +12,8 @@ mod effects;
 mod expect;
 mod happened;
 mod idle;
+mod habits;
+mod lodging;
 mod outcome;
 mod portals;
 mod reports;
@@ -38,13 +40,15 @@ use crate::wire::{Outbound, author, inject};
 use admission::Asked;
 use effects::{Barrier, Removal};
 use expect::{BindStep, Expect, Expects, Injected};
+use lodging::Lodging;
 use outcome::Deciding;
 use portals::Portals;
 use statements::Statements;
 use transaction::Transaction;
 
 pub use admission::Request;
-pub use client::Taken;
+pub use client::{Taken, Wish};
+pub use habits::Habits;
 pub use happened::{AuditPolicy, Happened, Texts};
 pub use idle::Idle;
 
@@ -72,6 +76,8 @@ pub struct Core<'a> {
     pub accounts: &'a Accounts,
     /// How the audit trail keeps writes.
     pub audit: AuditPolicy,
+    /// Which workspaces ask for the numbers of sequences.
+    pub habits: &'a Habits,
 }
 
 /// Where the bytes go.
@@ -173,6 +179,9 @@ pub struct Session {
     /// Without a server connection: everything up to the next Sync is ignored, for its cycle was refused.
     refusing: bool,
     pin: Option<PinReason>,
+    /// Why the client keeps its server connection while nobody waits for one.
+    stays: Option<PinReason>,
+    lodging: Lodging,
     touched: Vec<Box<str>>,
     /// Databases that a statement on its way wants to find without a session.
     emptied: Vec<Box<str>>,
@@ -230,6 +239,8 @@ impl Session {
             discarding: 0,
             refusing: false,
             pin: None,
+            stays: None,
+            lodging: Lodging::new(id),
             touched: Vec::new(),
             emptied: Vec::new(),
             barrier: Barrier::None,
@@ -246,7 +257,8 @@ impl Session {
 
     /// The same, for a client that was told these parameters and this process id.
     #[must_use]
-    pub fn greeted(self, told: Arc<Parameters>, pid: i32) -> Self {
+    pub fn greeted(mut self, told: Arc<Parameters>, pid: i32) -> Self {
+        self.lodging.home = pid;
         Self { told, pid, ..self }
     }
 
@@ -257,7 +269,7 @@ impl Session {
 
     /// Whether the server connection may be given back.
     pub fn may_leave(&self) -> bool {
-        self.is_at_boundary() && self.status == b'I' && self.pin.is_none()
+        self.is_at_boundary() && self.status == b'I' && self.pin.is_none() && self.stays.is_none()
     }
 
     /// How the server connection is left if it is given back now.
@@ -328,8 +340,8 @@ impl Session {
     }
 
     /// Why the client keeps its server connection, if it does.
-    pub const fn pinned(&self) -> Option<PinReason> {
-        self.pin
+    pub fn pinned(&self) -> Option<PinReason> {
+        self.pin.or(self.stays)
     }
 
     /// Takes a server connection into use: gives it the session's settings and, unless it is bound already, the
@@ -338,6 +350,7 @@ impl Session {
         if must_bind {
             backend.unsealed();
         }
+        self.lodging.arrived = true;
         self.open_context(&[], backend, core, lanes);
     }
 
@@ -420,6 +433,8 @@ impl Session {
         self.relaying = 0;
         self.discarding = 0;
         self.pin = None;
+        self.stays = None;
+        self.lodging.discarding = false;
         self.touched.clear();
         self.barrier = Barrier::None;
         self.removal = Removal::default();

@@ -46,8 +46,8 @@ enum Fate {
     Proceed,
     /// It is a ReadyForQuery that waits for the audit trail.
     Withhold,
-    /// It is a notification that the client itself sent: the client gets it with the process id that it knows.
-    OwnNotification,
+    /// It is a notification: the client gets it with this process id.
+    Notification(i32),
     /// It is a ReadyForQuery behind which settings must be given again before the client may know.
     Refit,
     /// The client gets it, and the server skips to the next Sync.
@@ -114,7 +114,7 @@ impl Session {
             at += seen.len();
             match fate {
                 Fate::Relay | Fate::Swallow => {}
-                Fate::OwnNotification => author::notification(lanes.client.author(input), self.pid, &seen[HEAD + 4..]),
+                Fate::Notification(pid) => author::notification(lanes.client.author(input), pid, &seen[HEAD + 4..]),
                 Fate::RelayLast | Fate::SwallowLast => {
                     let place = self.expects.head_at();
                     let paid = self.expects.pop(input, &mut lanes.client);
@@ -250,10 +250,20 @@ impl Session {
                 self.keep_notice(seen);
                 Ok(Fate::Swallow)
             }
-            b'A' if open::notifier(seen) == Some(backend.pid()) => Ok(Fate::OwnNotification),
-            b'N' | b'A' => Ok(Fate::Relay),
+            b'A' => Ok(self.renumbered(open::notifier(seen), backend).map_or(Fate::Relay, Fate::Notification)),
+            b'N' => Ok(Fate::Relay),
             b'V' => self.function_result(seen, backend),
             _ => self.answer(tag, seen, backend, core),
+        }
+    }
+
+    /// The process id in place of a notification's own, if it must be another: what the client sent itself has the one that it
+    /// knows for its own, and what comes from there hasn't.
+    fn renumbered(&self, notifier: Option<i32>, backend: &BackendState) -> Option<i32> {
+        match notifier {
+            Some(pid) if pid == backend.pid() && pid != self.pid => Some(self.pid),
+            Some(pid) if pid == self.pid && pid != backend.pid() => Some(backend.pid()),
+            _ => None,
         }
     }
 
@@ -307,6 +317,10 @@ impl Session {
                     None => Fate::RelayLast,
                 })
             }
+            (b'C', Expect::Injected(Injected::Discard)) => {
+                self.discarded(&seen[HEAD..], backend);
+                Ok(Fate::Swallow)
+            }
             (b'1', Expect::Parse(_)) | (b'2', Expect::Bind(_)) => Ok(Fate::RelayLast),
             (b'3', Expect::Close | Expect::CloseUnnamed(_) | Expect::ClosePortal(_)) => Ok(Fate::RelayLast),
             (b't', Expect::Describe) => Ok(Fate::Relay),
@@ -342,6 +356,7 @@ impl Session {
             self.note_names(seen, backend);
         }
         self.note_undone(&seen[HEAD..]);
+        self.note_discarded(&seen[HEAD..]);
         self.completed(seen, core)
     }
 
@@ -377,6 +392,10 @@ impl Session {
                     Fate::RelayLast
                 })
             }
+            Some(Expect::Injected(Injected::Discard)) => {
+                self.lodging.discarding = false;
+                Ok(Fate::SwallowLast)
+            }
             Some(Expect::Injected(Injected::Setting | Injected::Bind(_) | Injected::ReadBack(_) | Injected::Sync)) => {
                 Ok(Fate::SwallowLast)
             }
@@ -403,6 +422,10 @@ impl Session {
             Some(Expect::Injected(Injected::Setting | Injected::Bind(_))) => Fate::Unbound,
             Some(Expect::Injected(Injected::ReadBack(_))) => {
                 backend.soil();
+                Fate::Swallow
+            }
+            Some(Expect::Injected(Injected::Discard)) => {
+                self.lodging.discard_failed = true;
                 Fate::Swallow
             }
             Some(Expect::Injected(Injected::Surface(_))) => Fate::SwallowAndSkip,

@@ -74,6 +74,16 @@ impl Statements {
         self.named.get_key_value(name)
     }
 
+    /// What a statement that is bound is known for, and what follows its name in its Parse; an empty name is the unnamed one's.
+    pub(super) fn bound(&self, name: &[u8]) -> (Option<Arc<Facts>>, Option<Vec<u8>>) {
+        if name.is_empty() {
+            return (self.unnamed_facts().cloned(), self.unnamed().map(<[u8]>::to_vec));
+        }
+        self.named
+            .get(name)
+            .map_or((None, None), |statement| (statement.body.facts().cloned(), Some(statement.body.rest().to_vec())))
+    }
+
     pub(super) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Statement> {
         self.named.get_mut(name)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{AuditPolicy, Core, Idle, Lanes, Leaving, Progress, Session, Taken, Texts};
+use super::{AuditPolicy, Core, Habits, Idle, Lanes, Leaving, Progress, Session, Taken, Texts};
 use crate::backend::{BackendState, Bodies, Parameters, Settings};
 use crate::domain::{Fault, Origin, SqlState, WorkspaceId};
 use crate::quota::Accounts;
@@ -18,6 +18,7 @@ mod context;
 mod copying;
 mod effects;
 mod errors;
+mod lodging;
 mod portals;
 mod records;
 mod statements;
@@ -35,6 +36,7 @@ struct Stage {
     accounts: Accounts,
     catalog: Option<Arc<Catalog>>,
     audit: AuditPolicy,
+    habits: Habits,
     lanes: Lanes,
 }
 
@@ -57,6 +59,7 @@ impl Stage {
             accounts: Accounts::new(crate::quota::Settings::default(), Arc::default()),
             catalog: None,
             audit: AuditPolicy { strict: false, texts: Texts::Normalized, refuses: false },
+            habits: Habits::default(),
             lanes: Lanes::default(),
         }
     }
@@ -105,6 +108,7 @@ impl Stage {
             catalog: &|| catalog.clone(),
             accounts: &self.accounts,
             audit: self.audit,
+            habits: &self.habits,
         };
         run(&mut self.session, &mut self.backend, &mut core, &mut self.lanes)
     }

@@ -56,6 +56,11 @@ impl Watched {
         if self.facts.hides() && statements.len() == 1 { statements.first() } else { statements.get(self.answered) }
     }
 
+    /// Whether it is one statement.
+    pub(super) fn is_single(&self) -> bool {
+        self.facts.statements.len() == 1
+    }
+
     /// A statement was answered.
     pub(super) const fn next(&mut self) {
         self.answered += 1;

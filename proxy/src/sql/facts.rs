@@ -30,6 +30,10 @@ pub struct Facts {
     pub prepared: Vec<Box<str>>,
     /// It may leave something that can't be carried to another server connection.
     pub pins: Option<PinReason>,
+    /// What of the server process it asks that differs from one server connection to another.
+    pub asks: Asks,
+    /// DISCARD SEQUENCES is in it.
+    pub discards_sequences: bool,
     /// Databases that Postgres refuses to drop, rename, move or copy while anybody else is connected to them.
     pub empties: Vec<Box<str>>,
     /// What in it looks like an attempt on the walls, for good errors and for evidence.
@@ -47,7 +51,8 @@ impl Facts {
             [one] => one.is_trivial(),
             _ => false,
         };
-        harmless && self.guard.is_empty() && self.leaves_nothing()
+        let is_quiet = self.asks == Asks::default() && !self.discards_sequences;
+        harmless && self.guard.is_empty() && self.leaves_nothing() && is_quiet
     }
 
     /// Whether it leaves nothing behind in its session.
@@ -89,6 +94,34 @@ impl Facts {
     }
 }
 
+/// What a text asks of the server process itself, as far as the text shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// `pg_backend_pid()`.
+    pub pid: bool,
+    /// `currval()` or `lastval()`: the numbers that this session has taken from sequences.
+    pub sequences: bool,
+}
+
+impl Asks {
+    /// The functions that ask.
+    pub(super) const FUNCTIONS: [&str; 3] = ["pg_backend_pid", "currval", "lastval"];
+
+    /// What a FunctionCall of this number asks, as `pg_proc.dat` numbers them; built-in OIDs never change.
+    pub const fn by_call(oid: Option<u32>) -> Self {
+        const PG_BACKEND_PID: u32 = 2026;
+        const CURRVAL: u32 = 1575;
+        const LASTVAL: u32 = 2559;
+        Self { pid: matches!(oid, Some(PG_BACKEND_PID)), sequences: matches!(oid, Some(CURRVAL | LASTVAL)) }
+    }
+
+    /// A function of this name is called.
+    pub(super) const fn note(&mut self, function: &[u8]) {
+        self.pid |= function.eq_ignore_ascii_case(b"pg_backend_pid");
+        self.sequences |= function.eq_ignore_ascii_case(b"currval") || function.eq_ignore_ascii_case(b"lastval");
+    }
+}
+
 /// A setting that goes back to what it was when the session began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reset {
@@ -119,11 +152,15 @@ pub enum PinReason {
     Load,
     /// A text that the parser doesn't understand, or one too long to be opened.
     NotUnderstood,
+    /// It asked for the process id of its server connection. Such a client makes way for others while it does nothing.
+    BackendPid,
+    /// It uses the numbers that it took from sequences. Such a client makes way as well.
+    Sequence,
 }
 
 impl PinReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Prepare,
         Self::Listen,
         Self::Temporary,
@@ -133,6 +170,8 @@ impl PinReason {
         Self::HiddenSetting,
         Self::Load,
         Self::NotUnderstood,
+        Self::BackendPid,
+        Self::Sequence,
     ];
 
     /// A word for logs and metrics.
@@ -147,6 +186,8 @@ impl PinReason {
             Self::HiddenSetting => "hidden_setting",
             Self::Load => "load",
             Self::NotUnderstood => "not_understood",
+            Self::BackendPid => "backend_pid",
+            Self::Sequence => "sequence",
         }
     }
 }

@@ -17,7 +17,7 @@ pub mod statement;
 pub use analysis::Analysis;
 pub use catalog::{Catalog, CatalogFunction, CatalogRelation, Known, Table};
 pub use effects::{Effects, Reader};
-pub use facts::{Facts, PinReason, Reset};
+pub use facts::{Asks, Facts, PinReason, Reset};
 pub use guard_hit::{GuardHit, Watched};
 pub use normalize::normalize;
 pub use statement::{FunctionName, Relation, RowBound, Statement, StatementKind, Write, WriteVerb};

@@ -51,6 +51,7 @@ pub fn facts(text: &[u8], watched: &Watched) -> Facts {
         session::of_words(text, &mut facts);
     }
     settings.told(text, &mut facts);
+    session::asks(text, &mut facts);
     facts.normalized = normalize(text);
     facts
 }
@@ -66,11 +67,13 @@ fn own_text<'a>(raw: &tree::RawStmt, text: &'a str) -> &'a str {
 
 /// Without any of the words that leaving something behind needs, a text that isn't understood leaves nothing.
 fn not_understood(text: &[u8]) -> Facts {
-    let mut facts = if prefilter::may_leave_state(text) { Facts::unknown() } else { Facts::hidden() };
+    let facts = if prefilter::may_leave_state(text) { Facts::unknown() } else { Facts::hidden() };
+    let mut facts = Facts { normalized: normalize(text), ..facts };
     if let Some(outlined) = outline::statement(text) {
         facts.statements = vec![outlined];
     }
-    Facts { normalized: normalize(text), ..facts }
+    session::asks(text, &mut facts);
+    facts
 }
 
 /// The strings of a qualified name; anything else in it is left out.

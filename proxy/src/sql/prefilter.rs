@@ -2,6 +2,7 @@
 //! each fact that such a text can have needs one of a few words in it; any other text is parsed. A false alarm only costs
 //! a parse.
 
+use super::facts::Asks;
 use super::guard_hit::{NAME_FUNCTIONS, NAME_TYPES};
 
 /// What begins a statement that has facts only if there is an alarm word in it.
@@ -31,7 +32,7 @@ const ALARMS: [&str; 17] = [
     "cordon",
 ];
 /// All alarm words.
-const LISTS: [&[&str]; 3] = [&ALARMS, &NAME_TYPES, &NAME_FUNCTIONS];
+const LISTS: [&[&str]; 4] = [&ALARMS, &NAME_TYPES, &NAME_FUNCTIONS, &Asks::FUNCTIONS];
 
 /// Whether the text may have a fact, so that it must be parsed.
 pub fn may_have_facts(text: &[u8]) -> bool {

@@ -161,6 +161,12 @@ impl Statement {
         Self { hidden: true, ..Self::new(StatementKind::Unknown) }
     }
 
+    /// Whether it concerns the session alone, and calls nothing.
+    pub fn is_of_session(&self) -> bool {
+        let is_quiet = !self.hidden && self.functions.is_empty() && self.writes.is_empty();
+        is_quiet && matches!(self.kind, StatementKind::Session | StatementKind::Deallocate(_))
+    }
+
     /// Whether its own CommandComplete tells all that a session needs to know of it.
     pub(super) fn is_trivial(&self) -> bool {
         let own_tag = matches!(

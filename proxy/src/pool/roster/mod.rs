@@ -4,6 +4,7 @@
 //! all cores, so that waiting is fair and a pool of one connection means something; what keeps it off the hot path is that
 //! cores *park* connections they will probably need again (see `shell.rs`). To the roster a parked connection is a held one.
 
+mod homes;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,10 @@ use crate::domain::clock::Instant;
 use crate::domain::{Fault, WorkspaceId};
 use crate::tenant::Tenant;
 
+use homes::Homecomer;
 use queue::Queue;
+
+pub use homes::Settled;
 
 /// A server connection.
 pub type BackendId = u64;
@@ -103,6 +107,10 @@ struct Backend {
     carried: Vec<WorkspaceId>,
     /// It is to be closed when it comes back.
     doomed: bool,
+    /// The server process.
+    pid: i32,
+    /// How many clients have their home here.
+    homes: u32,
     state: State,
 }
 
@@ -126,6 +134,8 @@ pub struct Roster {
     /// Of these, how many aren't wanted any more when they come and nobody waits.
     opening_unwanted: usize,
     queue: Queue,
+    /// Who waits for a particular connection, for a while.
+    homecomers: Vec<Homecomer>,
     /// No connection is opened before this, and why.
     closed_until: Option<(Instant, Fault)>,
     doomed_held: usize,
@@ -141,6 +151,7 @@ impl Roster {
             opening: 0,
             opening_unwanted: 0,
             queue: Queue::default(),
+            homecomers: Vec::new(),
             closed_until: None,
             doomed_held: 0,
         }
@@ -148,7 +159,14 @@ impl Roster {
 
     /// Whether cores must bring back what they release, because somebody waits for it or it is to be closed.
     pub fn needs_attention(&self) -> usize {
-        self.queue.len() + self.doomed_held
+        self.queue.len() + self.doomed_held + self.homecomers.len()
+    }
+
+    /// For how many who wait nothing is on its way, and what is to be closed: who keeps a connection without need makes way.
+    /// For those who wait for a particular connection others would do.
+    pub fn wanted(&self) -> usize {
+        let unserved = if self.queue.is_empty() { 0 } else { self.queue.len().saturating_sub(self.coming()) };
+        unserved + self.doomed_held
     }
 
     /// Connections that exist or are being opened, and of these the ones nobody has.
@@ -157,17 +175,24 @@ impl Roster {
         Counts { open: self.backends.len(), opening: self.opening, idle, waiting: self.queue.len() }
     }
 
-    /// A session wants a connection and wouldn't wait.
-    pub fn try_take(&mut self, tenant: Tenant, core: CoreId, now: Instant) -> Option<Granted> {
+    /// A session wants a connection and wouldn't wait. Of several that are as good it gets its home.
+    pub fn try_take(&mut self, tenant: Tenant, core: CoreId, home: Option<BackendId>, now: Instant) -> Option<Granted> {
         if !self.queue.is_empty() || self.is_at_ceiling(tenant) {
             return None;
         }
-        let backend = self.best_idle(tenant, core)?;
+        let backend = self.best_idle(tenant, core, home)?;
         Some(self.grant(backend, tenant, now))
     }
 
     /// A session wants a connection and waits for it.
-    pub fn wanted(&mut self, waiter: WaiterId, tenant: Tenant, core: CoreId, now: Instant) -> Vec<Command> {
+    pub fn waits(
+        &mut self,
+        waiter: WaiterId,
+        tenant: Tenant,
+        core: CoreId,
+        home: Option<BackendId>,
+        now: Instant,
+    ) -> Vec<Command> {
         if self.backends.is_empty()
             && self.opening == 0
             && let Some((until, fault)) = &self.closed_until
@@ -175,7 +200,7 @@ impl Roster {
         {
             return vec![Command::Refuse { waiter, core, fault: fault.clone() }];
         }
-        self.queue.push(tenant, core, waiter, now);
+        self.queue.push(tenant, core, waiter, home, now);
         let mut commands = Vec::new();
         self.serve(now, &mut commands);
         if self.queue.contains(waiter) {
@@ -186,7 +211,7 @@ impl Roster {
 
     /// A waiter no longer waits. Whether it was still in the queue; otherwise its connection is on its way to it.
     pub fn gave_up(&mut self, waiter: WaiterId) -> bool {
-        self.queue.remove(waiter)
+        self.queue.remove(waiter) | self.comes_home_no_more(waiter)
     }
 
     /// A connection comes back.
@@ -205,6 +230,8 @@ impl Roster {
             commands.push(Command::Close(id));
         } else if outcome == Outcome::Dirty {
             self.clear(id, &mut commands);
+        } else if self.bring_home(id, now, &mut commands) {
+            return commands;
         } else if let Some(waiter) = self.successor(tenant, core, turn, now) {
             let keep_turn = self.grant(id, tenant, turn);
             commands.push(Command::Grant { waiter: waiter.id, core: waiter.core, backend: id, bound: keep_turn.bound });
@@ -215,14 +242,14 @@ impl Roster {
     }
 
     /// A connection was opened.
-    pub fn opened(&mut self, id: BackendId, core: CoreId, now: Instant) -> Vec<Command> {
+    pub fn opened(&mut self, id: BackendId, pid: i32, core: CoreId, now: Instant) -> Vec<Command> {
         self.opening = self.opening.saturating_sub(1);
         self.closed_until = None;
         if self.comes_unwanted() && self.queue.is_empty() {
             return vec![Command::Close(id)];
         }
         let state = State::Idle { core, since: now };
-        self.backends.insert(id, Backend { bound: None, carried: Vec::new(), doomed: false, state });
+        self.backends.insert(id, Backend { bound: None, carried: Vec::new(), doomed: false, pid, homes: 0, state });
         let mut commands = Vec::new();
         self.serve(now, &mut commands);
         commands
@@ -251,6 +278,7 @@ impl Roster {
                 commands.push(Command::Close(id));
             }
         }
+        self.bring_home(id, now, &mut commands);
         self.serve(now, &mut commands);
         commands
     }
@@ -336,7 +364,7 @@ impl Roster {
     /// Gives what is free to those who wait, workspace by workspace.
     fn serve(&mut self, now: Instant, commands: &mut Vec<Command>) {
         while let Some((tenant, front)) = self.queue.next(|tenant| !self.is_at_ceiling(tenant)) {
-            let Some(backend) = self.best_idle(tenant, front) else { break };
+            let Some(backend) = self.best_idle(tenant, front.core, front.home) else { break };
             let Some(waiter) = self.queue.pop(tenant, None) else { break };
             let granted = self.grant(backend, tenant, now);
             commands.push(Command::Grant { waiter: waiter.id, core: waiter.core, backend, bound: granted.bound });
@@ -346,8 +374,7 @@ impl Roster {
 
     /// Opens or clears as many connections as there are waiters that may have one and will get none otherwise.
     fn make_room(&mut self, now: Instant, commands: &mut Vec<Command>) {
-        let coming = self.opening + self.backends.values().filter(|each| each.state == State::Clearing).count();
-        let mut missing = self.queue.eligible(|tenant| self.room_under_ceiling(tenant)).saturating_sub(coming);
+        let mut missing = self.queue.eligible(|tenant| self.room_under_ceiling(tenant)).saturating_sub(self.coming());
         let may_open = self.closed_until.as_ref().is_none_or(|(until, _)| now >= *until);
         while missing > 0 && may_open && self.backends.len() + self.opening < self.bounds.size {
             self.opening += 1;
@@ -360,6 +387,11 @@ impl Roster {
             self.clear(id, commands);
             missing -= 1;
         }
+    }
+
+    /// Connections that are being opened or cleared.
+    fn coming(&self) -> usize {
+        self.opening + self.backends.values().filter(|each| each.state == State::Clearing).count()
     }
 
     /// Who of the same workspace goes on with a connection that was just released: its own core's queue first, for a
@@ -391,13 +423,14 @@ impl Roster {
         Granted { backend: id, bound }
     }
 
-    /// The connection that costs the tenant least. One that is bound to somebody else is never among them.
-    fn best_idle(&self, tenant: Tenant, core: CoreId) -> Option<BackendId> {
+    /// The connection that costs the tenant least: one that is bound already, then the client's home, then nobody's. One that is
+    /// bound to somebody else is never among them.
+    fn best_idle(&self, tenant: Tenant, core: CoreId, home: Option<BackendId>) -> Option<BackendId> {
         self.backends
             .iter()
             .filter_map(|(id, each)| match each.state {
                 State::Idle { core: on, since } if each.bound.is_none() || each.bound == Some(tenant) => {
-                    Some((each.bound.is_some(), on == core, since, *id))
+                    Some((each.bound.is_some(), Some(*id) == home, each.homes == 0, on == core, since, *id))
                 }
                 _ => None,
             })
@@ -412,9 +445,10 @@ impl Roster {
         })
     }
 
-    /// The bound connection that was idle longest.
+    /// The bound connection that was idle longest, of those that are nobody's home if there are any.
     fn oldest_idle(&self) -> Option<BackendId> {
-        self.idle().filter(|(_, each, _)| each.bound.is_some()).min_by_key(|(.., since)| *since).map(|(id, ..)| id)
+        let bound = self.idle().filter(|(_, each, _)| each.bound.is_some());
+        bound.min_by_key(|(_, each, since)| (each.homes > 0, *since)).map(|(id, ..)| id)
     }
 
     fn clear(&mut self, id: BackendId, commands: &mut Vec<Command>) {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::{CoreId, WaiterId};
+use super::{BackendId, CoreId, WaiterId};
 use crate::domain::clock::Instant;
 use crate::tenant::Tenant;
 
@@ -12,6 +12,8 @@ use crate::tenant::Tenant;
 pub(super) struct Waiter {
     pub(super) id: WaiterId,
     pub(super) core: CoreId,
+    /// The connection it would rather have.
+    pub(super) home: Option<BackendId>,
     since: Instant,
 }
 
@@ -38,12 +40,12 @@ impl Queue {
         self.places.contains_key(&waiter)
     }
 
-    pub(super) fn push(&mut self, tenant: Tenant, core: CoreId, id: WaiterId, since: Instant) {
+    pub(super) fn push(&mut self, tenant: Tenant, core: CoreId, id: WaiterId, home: Option<BackendId>, since: Instant) {
         let lines = self.lines.entry(tenant).or_default();
         if lines.is_empty() {
             self.turns.push_back(tenant);
         }
-        let waiter = Waiter { id, core, since };
+        let waiter = Waiter { id, core, home, since };
         match lines.iter_mut().find(|(each, _)| *each == core) {
             Some((_, line)) => line.push_back(waiter),
             None => lines.push((core, VecDeque::from([waiter]))),
@@ -51,11 +53,12 @@ impl Queue {
         self.places.insert(id, (tenant, core));
     }
 
-    /// The next tenant in turn that may have a connection, and the core of its oldest waiter.
-    pub(super) fn next(&self, may: impl Fn(Tenant) -> bool) -> Option<(Tenant, CoreId)> {
+    /// The next tenant in turn that may have a connection, and its oldest waiter.
+    pub(super) fn next(&self, may: impl Fn(Tenant) -> bool) -> Option<(Tenant, Waiter)> {
         let tenant = self.turns.iter().copied().find(|tenant| may(*tenant))?;
         let lines = self.lines.get(&tenant)?;
-        lines.iter().filter_map(|(core, line)| Some((line.front()?.since, *core))).min().map(|(_, core)| (tenant, core))
+        let oldest = lines.iter().filter_map(|(_, line)| line.front().copied());
+        oldest.min_by_key(|waiter| (waiter.since, waiter.core)).map(|waiter| (tenant, waiter))
     }
 
     /// Takes the tenant's oldest waiter, or the oldest on `core` if there is one there. The tenant goes to the end of the turns.

@@ -1,5 +1,7 @@
 //! The roster's scripts, and what must hold whatever happens in whatever order.
 
+mod homes;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -42,6 +44,7 @@ struct World {
     clearing: HashSet<BackendId>,
     refused: usize,
     recalls: usize,
+    homecomers: Vec<WaiterId>,
     granted: Vec<(WaiterId, Tenant)>,
 }
 
@@ -58,6 +61,7 @@ impl World {
             clearing: HashSet::new(),
             refused: 0,
             recalls: 0,
+            homecomers: Vec::new(),
             granted: Vec::new(),
         }
     }
@@ -109,14 +113,32 @@ impl World {
 
     fn want(&mut self, tenant: Tenant, core: CoreId) -> WaiterId {
         let waiter = self.number();
-        if let Some(granted) = self.roster.try_take(tenant, core, self.now) {
+        if let Some(granted) = self.roster.try_take(tenant, core, None, self.now) {
             self.hand_out(granted.backend, tenant, core, granted.bound);
             return waiter;
         }
         self.waiting.insert(waiter, tenant);
-        let commands = self.roster.wanted(waiter, tenant, core, self.now);
+        let commands = self.roster.waits(waiter, tenant, core, None, self.now);
         self.perform(commands);
         waiter
+    }
+
+    /// A session waits for this connection and no other.
+    fn want_home(&mut self, tenant: Tenant, core: CoreId, home: BackendId) -> WaiterId {
+        let waiter = self.number();
+        if let Some(granted) = self.roster.try_take_home(home, tenant, self.now) {
+            self.hand_out(granted.backend, tenant, core, granted.bound);
+            return waiter;
+        }
+        self.waiting.insert(waiter, tenant);
+        let commands = self.roster.waits_for_home(waiter, tenant, core, home, self.now);
+        self.perform(commands);
+        waiter
+    }
+
+    fn give_up(&mut self, waiter: WaiterId) {
+        assert!(self.roster.gave_up(waiter));
+        self.waiting.remove(&waiter);
     }
 
     fn release(&mut self, backend: BackendId, outcome: Outcome) {
@@ -133,7 +155,7 @@ impl World {
         let commands = if works {
             let id = self.number();
             self.last.insert(id, None);
-            self.roster.opened(id, 0, self.now)
+            self.roster.opened(id, id as i32, 0, self.now)
         } else {
             self.roster.open_failed(down(), self.now)
         };
@@ -173,7 +195,7 @@ fn the_first_client_has_a_connection_opened_and_the_next_one_of_its_workspace_fi
     world.settle();
     let backend = world.one_held();
     world.release(backend, Outcome::Clean);
-    assert_eq!(world.roster.try_take(tenant(1), 0, world.now), Some(Granted { backend, bound: true }));
+    assert_eq!(world.roster.try_take(tenant(1), 0, None, world.now), Some(Granted { backend, bound: true }));
 }
 
 #[test]
@@ -183,7 +205,7 @@ fn another_workspace_gets_it_only_after_it_was_cleared() {
     world.settle();
     let backend = world.one_held();
     world.release(backend, Outcome::Clean);
-    assert_eq!(world.roster.try_take(tenant(2), 0, world.now), None);
+    assert_eq!(world.roster.try_take(tenant(2), 0, None, world.now), None);
     let waiter = world.want(tenant(2), 0);
     assert!(world.clearing.contains(&backend) && world.waiting.contains_key(&waiter));
     world.settle();
@@ -341,14 +363,14 @@ fn a_database_that_is_vacated_is_left_by_the_idle_at_once_and_by_others_when_the
 fn a_connection_that_was_being_opened_to_a_vacated_database_stays_for_whoever_waits_only() {
     let mut roster = Roster::new(bounds(2, 2));
     let now = clock::now();
-    assert_eq!(roster.wanted(1, tenant(1), 0, now), [Command::Open, Command::Recall]);
+    assert_eq!(roster.waits(1, tenant(1), 0, None, now), [Command::Open, Command::Recall]);
     roster.vacated();
     roster.gave_up(1);
-    assert_eq!(roster.opened(10, 0, now), [Command::Close(10)]);
+    assert_eq!(roster.opened(10, 5, 0, now), [Command::Close(10)]);
     assert_eq!(roster.counts(), Counts::default());
-    roster.wanted(2, tenant(1), 0, now);
+    roster.waits(2, tenant(1), 0, None, now);
     roster.vacated();
-    assert_eq!(roster.opened(11, 0, now), [Command::Grant { waiter: 2, core: 0, backend: 11, bound: false }]);
+    assert_eq!(roster.opened(11, 5, 0, now), [Command::Grant { waiter: 2, core: 0, backend: 11, bound: false }]);
 }
 
 #[test]
@@ -371,6 +393,8 @@ fn when_all_are_bound_one_is_cleared_ahead_and_what_is_unused_is_closed() {
 #[derive(Clone, Debug)]
 enum Step {
     Want(u8, usize),
+    WantHome(u8, usize, usize),
+    Settle(u8),
     Release(usize, Outcome),
     GiveUp(usize),
     Open(bool),
@@ -385,6 +409,8 @@ fn step() -> impl Strategy<Value = Step> {
     let outcome = prop_oneof![8 => Just(Outcome::Clean), 1 => Just(Outcome::Dirty), 1 => Just(Outcome::Broken)];
     prop_oneof![
         6 => (0_u8..5, 0_usize..3).prop_map(|(tenant, core)| Step::Want(tenant, core)),
+        3 => (0_u8..5, 0_usize..3, any::<usize>()).prop_map(|(tenant, core, which)| Step::WantHome(tenant, core, which)),
+        2 => (0_u8..5).prop_map(Step::Settle),
         6 => (any::<usize>(), outcome).prop_map(|(which, outcome)| Step::Release(which, outcome)),
         1 => any::<usize>().prop_map(Step::GiveUp),
         4 => prop::bool::weighted(0.9).prop_map(Step::Open),
@@ -407,6 +433,18 @@ fn take(world: &mut World, step: Step) {
         Step::Want(number, core) => {
             world.want(tenant(number), core);
         }
+        Step::WantHome(number, core, which) => {
+            // It may have been closed meanwhile.
+            let home = pick(&world.last, which).unwrap_or(0);
+            let waiter = world.want_home(tenant(number), core, home);
+            world.homecomers.push(waiter);
+        }
+        Step::Settle(number) => match world.roster.settle(tenant(number)) {
+            Settled::At(id, _) => world.roster.moved_in(id),
+            Settled::Crowded(..) | Settled::Nowhere => {
+                world.opening += usize::from(world.roster.opens_for_home(world.now));
+            }
+        },
         Step::Release(which, outcome) => {
             if let Some(backend) = pick(&world.held, which) {
                 // A broken one is dropped by its holder; the roster says so with Close.
@@ -415,8 +453,7 @@ fn take(world: &mut World, step: Step) {
         }
         Step::GiveUp(which) => {
             if let Some(waiter) = pick(&world.waiting, which) {
-                assert!(world.roster.gave_up(waiter));
-                world.waiting.remove(&waiter);
+                world.give_up(waiter);
             }
         }
         Step::Open(works) => world.open_one(works),
@@ -458,6 +495,12 @@ proptest! {
         let mut world = World::new(bounds(size, size.max(2).min(size)));
         for step in steps {
             take(&mut world, step);
+        }
+        // Who waits for one connection alone gives up by itself.
+        for waiter in std::mem::take(&mut world.homecomers) {
+            if world.waiting.contains_key(&waiter) {
+                world.give_up(waiter);
+            }
         }
         let mut rounds = 0;
         while !world.waiting.is_empty() {

@@ -1,6 +1,6 @@
 //! What statements leave behind in their session.
 
-use super::super::facts::{Facts, PinReason, Reset};
+use super::super::facts::{Asks, Facts, PinReason, Reset};
 use super::super::prefilter;
 use super::tree::{DiscardMode, FuncCall, Node, VariableSetKind, VariableSetStmt, node::Node as Inner};
 
@@ -60,6 +60,9 @@ pub(super) fn of_statement(statement: &Inner, facts: &mut Facts) {
         Inner::DiscardStmt(discard) if discard.target == DiscardMode::DiscardAll as i32 => {
             resets_all(facts);
             facts.discards_all = true;
+        }
+        Inner::DiscardStmt(discard) => {
+            facts.discards_sequences |= discard.target == DiscardMode::DiscardSequences as i32;
         }
         Inner::DeallocateStmt(deallocate) if deallocate.isall || deallocate.name.is_empty() => {
             facts.deallocates_all = true;
@@ -125,6 +128,20 @@ fn resets_all(facts: &mut Facts) {
     facts.resets_all = true;
     facts.resets.clear();
     facts.set_behind.clear();
+}
+
+/// What the text asks of the server process: by the functions it calls, and where something is hidden by any mention of one.
+pub(super) fn asks(text: &[u8], facts: &mut Facts) {
+    let mut asks = Asks::default();
+    for function in facts.statements.iter().flat_map(|statement| &statement.functions) {
+        if function.schema.as_deref().is_none_or(|schema| schema == "pg_catalog") {
+            asks.note(function.name.as_bytes());
+        }
+    }
+    if facts.hides() {
+        prefilter::words(text).for_each(|word| asks.note(word));
+    }
+    facts.asks = asks;
 }
 
 /// Facts that a word alone decides: there is no harmless use of it.

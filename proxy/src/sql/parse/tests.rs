@@ -45,6 +45,37 @@ fn what_cannot_be_carried_pins() {
 }
 
 #[test]
+fn what_asks_for_the_server_process_itself_is_found_wherever_it_is_called() {
+    let asks = |text: &str| {
+        let asks = facts(text.as_bytes()).asks;
+        (asks.pid, asks.sequences)
+    };
+    for text in [
+        "select lastval()",
+        "SELECT LastVal() AS id",
+        "select currval($1)",
+        "insert into child values (pg_catalog.currval('parent_id_seq'), 'x')",
+        "with x as (insert into t default values returning id) select lastval(), * from x",
+        "select U&\"\\006castval\"()",
+        "do $$ begin perform lastval(); end $$",
+        "begin; insert into t default values; select \"currval\"('s')",
+        "prepare p as select lastval()",
+        "explain analyze select lastval()",
+        "declare c cursor for select lastval()",
+        "select (((lastval() no such syntax",
+    ] {
+        assert_eq!(asks(text), (false, true), "{text}");
+    }
+    assert_eq!(asks("select pg_backend_pid()"), (true, false));
+    assert_eq!(asks("select pg_backend_pid(), lastval()"), (true, true));
+    for text in ["select lastval from t", "select currval.x from currval", "select nextval('s')", "select 'lastval()'"]
+    {
+        assert_eq!(asks(text), (false, false), "{text}");
+    }
+    assert!(facts(b"discard sequences").discards_sequences && !facts(b"discard all").discards_sequences);
+}
+
+#[test]
 fn the_harmless_leave_nothing() {
     for text in [
         "/* c */ update a set b = 1",

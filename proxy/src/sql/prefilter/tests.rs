@@ -68,7 +68,7 @@ fn what_cannot_be_parsed_is_judged_by_its_words() {
 }
 
 /// Statements of every kind, those with facts and those without.
-const STATEMENTS: [&str; 62] = [
+const STATEMENTS: [&str; 64] = [
     "select a , b from t where c = 'x'",
     "select set_config ( 'app.workspace_id' , 'x' , false )",
     "select 1 from t where pg_catalog . set_config ( 'a.b' , 'x' , true ) is null",
@@ -110,6 +110,8 @@ const STATEMENTS: [&str; 62] = [
     "deallocate p",
     "deallocate all",
     "discard all",
+    "select lastval ( )",
+    "select pg_backend_pid ( ) , currval ( $1 )",
     "set a . b = 'x'",
     "set local search_path = cordon , public",
     "set session characteristics as transaction read only",
@@ -160,6 +162,9 @@ fn spelled(statement: &str, choices: &mut impl Iterator<Item = u8>) -> String {
             "pg_temp",
             "regclass",
             "nextval",
+            "lastval",
+            "pg_backend_pid",
+            "currval",
             "pg_advisory_lock",
             "pg_settings",
         ];

@@ -1,0 +1,142 @@
+//! The homes of this core's clients, and how they get there; and who of them makes way when somebody waits.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use super::{Place, Pool};
+use crate::domain::clock;
+use crate::domain::limits::{HOME_OPEN_TIMEOUT, HOME_TIMEOUT};
+use crate::pool::lease::Lease;
+use crate::pool::roster::{BackendId, Settled};
+use crate::tenant::{Binding, Tenant};
+
+/// The server connection to which a client comes back when it can. It may be closed meanwhile: then the client has none.
+pub struct Home {
+    pool: Rc<Pool>,
+    id: BackendId,
+    pid: i32,
+    visited: Cell<bool>,
+}
+
+impl Home {
+    fn new(pool: Rc<Pool>, id: BackendId, pid: i32, visited: bool) -> Self {
+        pool.shared.inner.lock().roster.moved_in(id);
+        Self { pool, id, pid, visited: Cell::new(visited) }
+    }
+
+    /// The server process.
+    pub const fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Which connection it is.
+    pub(super) const fn id(&self) -> BackendId {
+        self.id
+    }
+
+    /// Whether the client was never there. Only then is the roster asked for it, for it may lie there since it was opened.
+    pub(super) fn is_first_visit(&self) -> bool {
+        !self.visited.replace(true)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.pool.shared.inner.lock().roster.moved_out(self.id);
+    }
+}
+
+impl Pool {
+    /// A home for a client of this binding: of its own, as long as the pool has room for that. None when there is no server
+    /// connection and none can be had in time.
+    pub async fn settle(self: &Rc<Self>, binding: &Binding) -> Option<Home> {
+        let tenant = binding.tenant();
+        let settled = self.shared.inner.lock().roster.settle(tenant);
+        if !matches!(settled, Settled::At(..)) && self.shared.inner.lock().roster.opens_for_home(clock::now()) {
+            // A task of its own: what was begun comes to its end if this client leaves.
+            let opening = tokio::task::spawn_local(self.clone().open());
+            let _ = tokio::time::timeout(HOME_OPEN_TIMEOUT, opening).await;
+        }
+        let settled = self.shared.inner.lock().roster.settle(tenant);
+        match settled {
+            Settled::At(id, pid) | Settled::Crowded(id, pid) => Some(Home::new(self.clone(), id, pid, false)),
+            Settled::Nowhere => None,
+        }
+    }
+
+    /// The client's home is where it is.
+    pub fn settle_at(self: &Rc<Self>, lease: &Lease) -> Home {
+        Home::new(self.clone(), lease.id(), lease.connection.pid, true)
+    }
+
+    /// The home, if it can be had without waiting.
+    pub(super) fn try_home(self: &Rc<Self>, tenant: Tenant, home: &Home) -> Option<Lease> {
+        let parked = {
+            let mut parked = self.parked.borrow_mut();
+            let at = parked.iter().position(|each| each.backend.id == home.id && each.tenant == tenant);
+            at.map(|at| parked.swap_remove(at).backend)
+        };
+        if let Some(backend) = parked {
+            self.count_parked();
+            return self.usable(backend, tenant, true);
+        }
+        let (backend, bound) = {
+            let mut inner = self.shared.inner.lock();
+            let granted = inner.roster.try_take_home(home.id, tenant, clock::now())?;
+            inner.stock.remove(&granted.backend).map(|backend| (backend, granted.bound))?
+        };
+        self.usable(backend, tenant, bound)
+    }
+
+    /// The home, if it can be had: at once, or, for who is patient, within a moment. Whoever waits here holds nothing.
+    pub async fn lease_home(self: &Rc<Self>, binding: &Binding, home: &Home, is_patient: bool) -> Option<Lease> {
+        let tenant = binding.tenant();
+        if let Some(lease) = self.try_home(tenant, home) {
+            return Some(lease);
+        }
+        if !is_patient || !self.shared.inner.lock().roster.is_there(home.id) {
+            return None;
+        }
+        let place = Place::take(self, |roster, id| roster.waits_for_home(id, tenant, self.core, home.id, clock::now()));
+        let answered = tokio::time::timeout(HOME_TIMEOUT, poll_fn(|context| place.poll(context))).await;
+        drop(place);
+        let (backend, bound) = answered.ok()?.ok()?;
+        self.usable(backend, tenant, bound)
+    }
+
+    /// Whether somebody waits for a connection, so that who keeps one without need makes way.
+    pub fn is_wanted(&self) -> bool {
+        self.shared.wanted.load(Ordering::SeqCst) > 0
+    }
+
+    /// Somebody waits for a connection, or else a client that would make way with this one is woken as soon as that is so.
+    pub fn poll_wanted(&self, lease: &Lease, context: &Context<'_>) -> Poll<()> {
+        let id = lease.id();
+        {
+            let mut yielding = self.yielding.borrow_mut();
+            match yielding.iter_mut().find(|(each, _)| *each == id) {
+                Some((_, waker)) => waker.clone_from(context.waker()),
+                None => yielding.push((id, context.waker().clone())),
+            }
+        }
+        self.count_parked();
+        // Whoever began to wait meanwhile may have seen nobody here.
+        if self.is_wanted() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The client no longer has the connection, or needs it.
+    pub fn keeps(&self, lease: &Lease) {
+        let id = lease.id();
+        self.yielding.borrow_mut().retain(|(each, _)| *each != id);
+        self.count_parked();
+    }
+
+    pub(super) fn wake_yielding(&self) {
+        let yielding = std::mem::take(&mut *self.yielding.borrow_mut());
+        self.count_parked();
+        yielding.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+}

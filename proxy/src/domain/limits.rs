@@ -80,10 +80,12 @@ pub const HOME_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 pub const YIELD_GRACE: Duration = Duration::from_millis(2);
 
 /// The same for one that has written and may be about to ask which number its row got.
-pub const YIELD_SEQUENCE_GRACE: Duration = Duration::from_millis(50);
+pub const YIELD_SEQUENCE_GRACE: Duration = Duration::from_secs(1);
 
-/// For how long a client that does something all the time need not make way; five times as long before it has asked for its
-/// row's number.
+/// Writes in a row behind which a client that hasn't asked isn't believed to be about to.
+pub const UNASKED_WRITES_MAX: u8 = 3;
+
+/// For how long a client that does something all the time need not make way.
 pub const YIELD_TURN: Duration = Duration::from_millis(100);
 
 /// How many workspaces are known to ask for numbers of sequences, before all are forgotten.

@@ -158,7 +158,7 @@ impl Driver {
                 });
             }
         }
-        if self.homing.poll_way(&self.session, &self.pool, self.lease.as_ref(), context).is_ready() {
+        if self.homing.is_turn_over(&self.session, &self.pool) {
             return Poll::Ready(Event::MakesWay);
         }
         // A client that doesn't read isn't read: what is answered here would pile up.
@@ -172,11 +172,12 @@ impl Driver {
                 Ok(read) => Event::Client(read),
             });
         }
-        Poll::Pending
+        self.homing.poll_way(&self.session, &self.pool, self.lease.as_ref(), context).map(|()| Event::MakesWay)
     }
 
     /// The client sent something, of which the last `fresh` bytes are still in the core's buffer.
     async fn on_client(&mut self, mut fresh: usize) -> Result<(), End> {
+        self.homing.heard();
         loop {
             if self.lease.is_some() && self.session.is_at_boundary() && self.registered.slot().is_cancelling() {
                 self.keep(fresh);

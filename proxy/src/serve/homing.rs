@@ -65,7 +65,24 @@ impl Homing {
         }
     }
 
-    /// Ready when the client is to make way.
+    /// Whether the client's turn is over: it makes way before it is heard again.
+    pub(super) fn is_turn_over(&mut self, session: &Session, pool: &Pool) -> bool {
+        if !session.may_make_way() {
+            return false;
+        }
+        let now = clock::now();
+        let kept = self.kept.get_or_insert_with(|| Box::new(Kept { had: now, quiet: None, timer: None }));
+        pool.is_wanted() && session.grace(now.duration_since(kept.had)).is_zero()
+    }
+
+    /// The client has said something.
+    pub(super) fn heard(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            (kept.quiet, kept.timer) = (None, None);
+        }
+    }
+
+    /// Ready when the client, of which nothing is to be heard, is to make way.
     pub(super) fn poll_way(
         &mut self,
         session: &Session,
@@ -73,20 +90,10 @@ impl Homing {
         lease: Option<&Lease>,
         context: &mut Context<'_>,
     ) -> Poll<()> {
-        let Some(lease) = lease.filter(|_| session.pinned().is_some()) else {
+        let (Some(lease), Some(kept)) = (lease.filter(|_| session.may_make_way()), &mut self.kept) else {
             return Poll::Pending;
         };
-        if !session.may_make_way() {
-            if let Some(kept) = &mut self.kept
-                && kept.quiet.take().is_some()
-            {
-                kept.timer = None;
-                pool.keeps(lease);
-            }
-            return Poll::Pending;
-        }
         let now = clock::now();
-        let kept = self.kept.get_or_insert_with(|| Box::new(Kept { had: now, quiet: None, timer: None }));
         let quiet = *kept.quiet.get_or_insert(now);
         if !pool.is_wanted() && pool.poll_wanted(lease, context).is_pending() {
             kept.timer = None;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::backend::{BackendState, Sequences, SessionId, Stay};
-use crate::domain::limits::{YIELD_GRACE, YIELD_SEQUENCE_GRACE, YIELD_TURN};
+use crate::domain::limits::{UNASKED_WRITES_MAX, YIELD_GRACE, YIELD_SEQUENCE_GRACE, YIELD_TURN};
 use crate::domain::{Fault, Origin, SqlState};
 use crate::sql::{Asks, Facts, PinReason, Statement};
 use crate::wire::inject;
@@ -36,8 +36,8 @@ pub(super) struct Lodging {
     as_of: u64,
     /// It has prepared what asks, or what pins.
     prepared_asks: bool,
-    /// It may have taken numbers since it asked last.
-    is_uneven: bool,
+    /// How often it may have taken numbers since it asked last.
+    unasked: u8,
 }
 
 impl Lodging {
@@ -53,7 +53,7 @@ impl Lodging {
             asks: false,
             as_of: 0,
             prepared_asks: false,
-            is_uneven: false,
+            unasked: 0,
         }
     }
 
@@ -92,10 +92,16 @@ impl Session {
         self.stays.is_some() && self.pin.is_none() && self.is_at_boundary() && self.status == b'I'
     }
 
-    /// How long it may do nothing before it must, if it has had the server connection for so long.
-    pub const fn grace(&self, had: Duration) -> Duration {
-        let (grace, turns) = if self.lodging.is_uneven { (YIELD_SEQUENCE_GRACE, 5) } else { (YIELD_GRACE, 1) };
-        if had.as_millis() >= turns * YIELD_TURN.as_millis() { Duration::ZERO } else { grace }
+    /// How long it may do nothing before it must, if it has had the server connection for so long. None at all when its turn is
+    /// over; but one that has just written may be about to ask.
+    pub fn grace(&self, had: Duration) -> Duration {
+        if (1..UNASKED_WRITES_MAX).contains(&self.lodging.unasked) {
+            YIELD_SEQUENCE_GRACE
+        } else if had >= YIELD_TURN {
+            Duration::ZERO
+        } else {
+            YIELD_GRACE
+        }
     }
 
     /// Others may have the server connection.
@@ -143,7 +149,7 @@ impl Session {
             message.frame.tag == b'P' && (asks != Asks::default() || facts.is_some_and(|facts| facts.pins.is_some()));
         if self.lodging.asks && !asks.sequences && self.may_take_numbers(facts, text, core) {
             self.stays.get_or_insert(PinReason::Sequence);
-            self.lodging.is_uneven = true;
+            self.lodging.unasked = self.lodging.unasked.saturating_add(1);
         }
         None
     }
@@ -222,7 +228,7 @@ impl Session {
         }
         if asks.sequences {
             core.habits.learn(self.workspace);
-            (self.lodging.asks, self.lodging.is_uneven) = (true, false);
+            (self.lodging.asks, self.lodging.unasked) = (true, 0);
             self.stays.get_or_insert(PinReason::Sequence);
         }
     }

@@ -127,7 +127,7 @@ impl Pool {
         if self.is_wanted() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The client no longer has the connection, or needs it.
+    /// The client no longer has the connection.
     pub fn keeps(&self, lease: &Lease) {
         let id = lease.id();
         self.yielding.borrow_mut().retain(|(each, _)| *each != id);

@@ -193,3 +193,30 @@ fn who_was_told_another_process_id_is_told_whose_a_notification_is() {
     };
     assert_eq!((heard(&mut stage, 8), heard(&mut stage, HOME), heard(&mut stage, 99)), (HOME, 8, 99));
 }
+
+#[test]
+fn who_has_just_written_is_given_time_to_ask_and_who_never_asks_is_not() {
+    use crate::domain::limits::{YIELD_GRACE, YIELD_SEQUENCE_GRACE, YIELD_TURN};
+    use std::time::Duration;
+    let mut stage = at_home();
+    stage.habits.learn(stage.session.workspace);
+    stage.others_come();
+    stage.held("Q(select lastval())");
+    stage.server(DISCARDED);
+    stage.client("Q(select lastval())");
+    stage.server("T E(SQLSTATE55000) Z(I)");
+    let graces = |stage: &Stage| (stage.session.grace(Duration::ZERO), stage.session.grace(YIELD_TURN));
+    let none = (YIELD_GRACE, Duration::ZERO);
+    let some = (YIELD_SEQUENCE_GRACE, YIELD_SEQUENCE_GRACE);
+    assert_eq!(graces(&stage), none);
+    for expected in [some, some, none, none] {
+        stage.client("Q(insert)");
+        stage.server("C(INSERT 0 1) Z(I)");
+        assert_eq!(graces(&stage), expected);
+    }
+    stage.client("Q(select lastval())");
+    stage.server("T D C(SELECT 1) Z(I)");
+    stage.client("Q(insert)");
+    stage.server("C(INSERT 0 1) Z(I)");
+    assert_eq!(graces(&stage), some);
+}

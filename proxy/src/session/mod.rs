@@ -174,6 +174,10 @@ pub struct Session {
     refusing: bool,
     pin: Option<PinReason>,
     touched: Vec<Box<str>>,
+    /// An error came meanwhile: what was to set them may have been refused.
+    touched_in_doubt: bool,
+    /// The setting that is read back next can't be given by this client.
+    ungiven: bool,
     /// Databases that a statement on its way wants to find without a session.
     emptied: Vec<Box<str>>,
     barrier: Barrier,
@@ -231,6 +235,8 @@ impl Session {
             refusing: false,
             pin: None,
             touched: Vec::new(),
+            touched_in_doubt: false,
+            ungiven: false,
             emptied: Vec::new(),
             barrier: Barrier::None,
             removal: Removal::default(),
@@ -421,6 +427,8 @@ impl Session {
         self.discarding = 0;
         self.pin = None;
         self.touched.clear();
+        self.touched_in_doubt = false;
+        self.ungiven = false;
         self.barrier = Barrier::None;
         self.removal = Removal::default();
         self.thrown_away.clear();

@@ -287,6 +287,11 @@ impl Session {
         !self.expects.is_empty() || self.deciding.is_some()
     }
 
+    /// Whether the server owes the client an answer that comes without another message of the client's.
+    pub fn owes_answers(&self) -> bool {
+        !self.copying_in && !self.in_cycle && self.is_waiting()
+    }
+
     /// What the audit trail is to be told at once, since this was last asked.
     pub fn take_happened(&mut self) -> Vec<Happened> {
         if !self.owes_records {

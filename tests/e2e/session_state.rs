@@ -340,3 +340,16 @@ fn what_cant_go_along_keeps_the_client_where_it_is_until_all_is_discarded() {
         assert!(held.contains(&pid), "{keep}: it was given back");
     }
 }
+
+#[test]
+fn of_temporary_objects_an_empty_schema_stays_for_the_next_client() {
+    let (_turn, dev) = (turn(), Dev::shared(1));
+    let mut first = Wire::open(dev.system());
+    first.query("create temp table passing (a int)");
+    let pid = first.value(PID);
+    drop(first);
+    let mut next = Wire::open(dev.system());
+    assert_eq!(next.value(PID), pid);
+    assert_eq!(next.value("select count(*) from pg_class where relnamespace = pg_my_temp_schema()"), "0");
+    assert_eq!(next.value("select pg_my_temp_schema() <> 0"), "t");
+}

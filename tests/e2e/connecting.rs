@@ -45,6 +45,8 @@ fn whatever_is_wrong_with_a_key_the_answer_is_the_same() {
     assert_eq!(wrong.1.as_deref(), Some("28P01"));
     assert_eq!(wrong.2.as_deref(), Some("pgcordon: password authentication failed for user \"KEY\""));
     assert_eq!(refusal("nobody", "x"), wrong);
+    admin.query("drop role if exists of_postgres; create role of_postgres login password 'x'");
+    assert_eq!(refusal("of_postgres", "x"), wrong);
     assert_eq!(refusal(&expired, &acme.password), wrong);
     assert_eq!(refusal(&revoked, &acme.password), wrong);
 }

@@ -1,5 +1,7 @@
 //! Clients that leave at any byte.
 
+use std::net::Shutdown;
+
 use pgcordon_tests::dev::Dev;
 use pgcordon_tests::wire::{Wire, bind, execute, extended, flush, frame, parse, query, sync};
 
@@ -55,4 +57,32 @@ fn what_a_client_left_running_is_stopped() {
         admin.value(running) == "0"
     });
     assert!(stopped);
+}
+
+#[test]
+fn who_says_goodbye_behind_a_statement_is_told_its_answer_first() {
+    let dev = Dev::shared(1);
+    let goodbye = frame(b'X', b"");
+    let portal = [parse("", "select generate_series(1, 5)"), bind("", "", &[]), execute("", 3), flush()].concat();
+    let insert = query("insert into \"Segment\" (name) values ('bye')");
+    for (sent, expected) in [
+        ([query("select 1"), goodbye.clone()].concat(), "T D(1) C(SELECT 1) Z(T)"),
+        ([query("select 1/0"), goodbye.clone()].concat(), "E(22012) Z(E)"),
+        ([query("select pg_sleep(0.05)"), goodbye.clone()].concat(), "T D() C(SELECT 1) Z(T)"),
+        ([insert, query("commit"), goodbye.clone()].concat(), "C(INSERT 0 1) Z(T) C(COMMIT) Z(I)"),
+        // It only stops sending.
+        (query("select pg_sleep(0.05)"), "T D() C(SELECT 1) Z(T)"),
+    ] {
+        let mut leaving = Wire::open(dev.acme());
+        leaving.query("begin");
+        leaving.send(&sent);
+        leaving.stream().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(leaving.cycles(usize::MAX), format!("{expected} EOF"));
+    }
+    let mut leaving = Wire::open(dev.acme());
+    leaving.send(&portal);
+    leaving.until(b's');
+    leaving.send(&[sync(), goodbye].concat());
+    assert_eq!(leaving.cycles(2), "Z(I) EOF");
+    assert_eq!(Wire::open(dev.acme()).value("select count(*) from \"Segment\" where name = 'bye'"), "1");
 }

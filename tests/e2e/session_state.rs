@@ -90,6 +90,33 @@ fn settings_go_along_as_the_transaction_left_them() {
 }
 
 #[test]
+fn a_setting_that_was_refused_troubles_neither_its_client_nor_others() {
+    let mut client = Moved::new(&[]);
+    for (sql, error) in [
+        ("set track_functions = 'all'", "E(42501)"),
+        ("set session_replication_role = replica", "E(42501)"),
+        ("set max_connections = 7", "E(55P02)"),
+        ("set data_directory = '/'", "E(55P02)"),
+        ("set ignore_system_indexes = on", "E(55P02)"),
+        ("set no_such_setting = 1", "E(42704)"),
+        ("select set_config('lc_messages', 'C', false)", "E(42501)"),
+        ("begin; set local log_statement = 'all'", "E(42501)"),
+    ] {
+        let answer = client.wire.query(sql);
+        assert!(answer.contains(error), "{sql}: {answer}");
+        client.wire.query("rollback");
+        let mut newcomer = Wire::open(client.dev.acme());
+        assert_eq!(newcomer.value("select count(*) > 0 from \"Segment\""), "t", "{sql}");
+        assert_eq!(client.value("select count(*) > 0 from \"Segment\""), "t", "{sql}");
+    }
+    let answer = client.wire.query("set work_mem = '7MB'; commit; select 1/0");
+    assert!(answer.ends_with("E(22012) Z(I)"), "{answer}");
+    assert_eq!(client.value("show work_mem"), "7MB");
+    client.wire.query("select set_config('seed', '0.5', false)");
+    assert_eq!(client.value("select 1"), "1");
+}
+
+#[test]
 fn a_reset_goes_back_to_what_the_client_connected_with() {
     let mut client = Moved::new(&[("options", "-c work_mem=5MB -c my.own=yes"), ("TimeZone", "Europe/Rome")]);
     for (sql, expected) in [
@@ -315,4 +342,17 @@ fn what_cant_go_along_keeps_the_client_where_it_is_until_all_is_discarded() {
         let held = [others[0].value(PID), others[1].value(PID)];
         assert!(held.contains(&pid), "{keep}: it was given back");
     }
+}
+
+#[test]
+fn of_temporary_objects_an_empty_schema_stays_for_the_next_client() {
+    let (_turn, dev) = (turn(), Dev::shared(1));
+    let mut first = Wire::open(dev.system());
+    first.query("create temp table passing (a int)");
+    let pid = first.value(PID);
+    drop(first);
+    let mut next = Wire::open(dev.system());
+    assert_eq!(next.value(PID), pid);
+    assert_eq!(next.value("select count(*) from pg_class where relnamespace = pg_my_temp_schema()"), "0");
+    assert_eq!(next.value("select pg_my_temp_schema() <> 0"), "t");
 }

@@ -23,7 +23,9 @@ use super::outlet::Outlet;
 use super::registry::{CancelTarget, Order, Registered};
 use super::socket::ClientSocket;
 
-/// How long the outcome of what a client left behind is awaited before it is stopped.
+mod see_out;
+
+/// How long the answers to what a client left behind are awaited before it is stopped.
 const OUTCOME_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why a session ends.
@@ -517,7 +519,7 @@ impl Driver {
         if let End::Fault(fault) = &end {
             tracing::info!(session = self.registered.slot().id, %fault, "a session ended");
             super::farewell::send(&mut self.socket, &mut self.to_client, fault).await;
-        } else if tokio::time::timeout(OUTCOME_TIMEOUT, self.await_outcome()).await.is_err() {
+        } else if tokio::time::timeout(OUTCOME_TIMEOUT, self.see_out()).await.is_err() {
             tracing::debug!(session = self.registered.slot().id, "a client left a statement that goes on");
         }
         self.core.with(&self.database, |core| self.session.abandon(core));
@@ -533,44 +535,6 @@ impl Driver {
             self.core.cancel_upstream(lease.connection.pid, &lease.connection.secret);
         }
         self.leave().await;
-    }
-
-    /// The client is gone, and what it sent may still be committed: its outcome is awaited, for the books and the trail are
-    /// to know it. What was answered goes nowhere, and nothing more is sent.
-    async fn await_outcome(&mut self) {
-        let mut fresh = 0;
-        while self.to_server.is_clear() && self.session.may_yet_commit() {
-            let progress = {
-                let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes());
-                let lanes = &mut *lanes;
-                let Some(lease) = &mut self.lease else { return };
-                let fresh = &scratch[..fresh];
-                let input = self.from_server.input(fresh);
-                let handled =
-                    self.core.with(&self.database, |core| self.session.on_server(input, &mut lease.state, core, lanes));
-                lanes.server.clear();
-                lanes.client.clear();
-                let Ok((taken, progress)) = handled else { return };
-                self.from_server.taken(taken, fresh);
-                progress
-            };
-            self.record();
-            match progress {
-                Progress::Going if self.session.may_yet_commit() => {}
-                Progress::Withheld => {
-                    fresh = 0;
-                    continue;
-                }
-                Progress::Going | Progress::Ask(_) | Progress::Unbound(_) => return,
-            }
-            let Some(lease) = &mut self.lease else { return };
-            let (core, server) = (&self.core, &mut lease.connection.socket);
-            let read = poll_fn(|context| core.scratch.borrow_mut().poll_read(server, context)).await;
-            match read {
-                Ok(read) if read > 0 => fresh = read,
-                _ => return,
-            }
-        }
     }
 }
 

@@ -83,6 +83,8 @@ impl Session {
     pub(super) fn touch(&mut self, name: &str, backend: &mut BackendState, core: &Core<'_>) {
         if core.names.contains(name) {
             backend.unsealed();
+        } else if name == "seed" {
+            // What it reads as can't be given again. It is reset with every workspace, and isn't carried along.
         } else if !self.touched.iter().any(|each| **each == *name) {
             if self.touched.len() >= TOUCHED_MAX {
                 self.pin.get_or_insert(PinReason::HiddenSetting);
@@ -154,6 +156,7 @@ impl Session {
 
     /// An error came: what was to be taken away behind it is there still.
     pub(super) fn note_error(&mut self) {
+        self.touched_in_doubt |= !self.touched.is_empty();
         self.erred |= self.barrier != Barrier::None && self.expects.head_at() >= self.removal.since;
     }
 
@@ -187,15 +190,27 @@ impl Session {
         if self.touched.is_empty() || self.in_cycle || self.status != b'I' {
             return;
         }
+        let in_doubt = std::mem::take(&mut self.touched_in_doubt);
         for name in std::mem::take(&mut self.touched) {
+            if in_doubt && self.settings.get(&name).is_none() {
+                inject::set_config_as(lanes.server.author(&[]), name.as_bytes(), None, true);
+                self.expects.push(Expect::Injected(Injected::MayGive), &mut lanes.client);
+            }
             let arguments = [Some(name.as_bytes()), Some(&b"t"[..])];
             inject::function_call(lanes.server.author(&[]), inject::CURRENT_SETTING_OID, &arguments);
             self.expects.push(Expect::Injected(Injected::ReadBack(name)), &mut lanes.client);
         }
     }
 
-    /// A setting's value was read back.
-    pub(super) fn read_back(&mut self, name: &str, value: &[u8], backend: &mut BackendState) {
+    /// A setting's value was read back. One that the client was refused isn't carried along: the next server connection
+    /// would refuse it as well.
+    pub(super) fn read_back(&mut self, name: &str, value: Option<&[u8]>, backend: &mut BackendState) {
+        let is_given = !std::mem::take(&mut self.ungiven);
+        let Some(value) = value else { return };
+        if !is_given {
+            backend.soil();
+            return;
+        }
         if self.settings.get(name) != Some(value) {
             self.settings = self.settings.with(name, value);
         }

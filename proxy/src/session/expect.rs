@@ -113,6 +113,8 @@ pub(super) enum Injected {
     Bind(BindStep),
     /// A FunctionCall that reads a setting back: a cycle of its own.
     ReadBack(Box<str>),
+    /// A FunctionCall that shows whether the setting read back next may be given at all: a cycle of its own.
+    MayGive,
     /// A Parse of the shared body with this number, and when it was sent.
     Parse(u64, Moment),
     /// A Parse of the client's unnamed statement, for it isn't on this server connection.

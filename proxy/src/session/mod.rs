@@ -183,6 +183,10 @@ pub struct Session {
     stays: Option<PinReason>,
     lodging: Lodging,
     touched: Vec<Box<str>>,
+    /// An error came meanwhile: what was to set them may have been refused.
+    touched_in_doubt: bool,
+    /// The setting that is read back next can't be given by this client.
+    ungiven: bool,
     /// Databases that a statement on its way wants to find without a session.
     emptied: Vec<Box<str>>,
     barrier: Barrier,
@@ -242,6 +246,8 @@ impl Session {
             stays: None,
             lodging: Lodging::new(id),
             touched: Vec::new(),
+            touched_in_doubt: false,
+            ungiven: false,
             emptied: Vec::new(),
             barrier: Barrier::None,
             removal: Removal::default(),
@@ -291,6 +297,11 @@ impl Session {
     /// Whether a statement of the client runs or waits for its answer.
     pub fn is_waiting(&self) -> bool {
         !self.expects.is_empty() || self.deciding.is_some()
+    }
+
+    /// Whether the server owes the client an answer that comes without another message of the client's.
+    pub fn owes_answers(&self) -> bool {
+        !self.copying_in && !self.in_cycle && self.is_waiting()
     }
 
     /// What the audit trail is to be told at once, since this was last asked.
@@ -436,6 +447,8 @@ impl Session {
         self.stays = None;
         self.lodging.discarding = false;
         self.touched.clear();
+        self.touched_in_doubt = false;
+        self.ungiven = false;
         self.barrier = Barrier::None;
         self.removal = Removal::default();
         self.thrown_away.clear();

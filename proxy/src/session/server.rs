@@ -396,9 +396,9 @@ impl Session {
                 self.lodging.discarding = false;
                 Ok(Fate::SwallowLast)
             }
-            Some(Expect::Injected(Injected::Setting | Injected::Bind(_) | Injected::ReadBack(_) | Injected::Sync)) => {
-                Ok(Fate::SwallowLast)
-            }
+            Some(Expect::Injected(
+                Injected::Setting | Injected::Bind(_) | Injected::ReadBack(_) | Injected::MayGive | Injected::Sync,
+            )) => Ok(Fate::SwallowLast),
             _ => Err(broken("a ReadyForQuery that nothing was asked for")),
         }
     }
@@ -420,7 +420,12 @@ impl Session {
                 Fate::Swallow
             }
             Some(Expect::Injected(Injected::Setting | Injected::Bind(_))) => Fate::Unbound,
+            Some(Expect::Injected(Injected::MayGive)) => {
+                self.ungiven = true;
+                Fate::Swallow
+            }
             Some(Expect::Injected(Injected::ReadBack(_))) => {
+                self.ungiven = false;
                 backend.soil();
                 Fate::Swallow
             }
@@ -459,7 +464,7 @@ impl Session {
     fn function_result(&mut self, seen: &[u8], backend: &mut BackendState) -> Result<Fate, Fault> {
         match self.expects.head() {
             Some(Expect::Call) => Ok(Fate::Relay),
-            Some(Expect::Injected(Injected::Setting)) => Ok(Fate::Swallow),
+            Some(Expect::Injected(Injected::Setting | Injected::MayGive)) => Ok(Fate::Swallow),
             Some(Expect::Injected(Injected::Bind(step))) => {
                 // Only who has the signing key can say the seal: an answer that a client smuggled in isn't taken for this one.
                 let echoed = open::function_result(seen).ok().flatten();
@@ -471,9 +476,7 @@ impl Session {
             Some(Expect::Injected(Injected::ReadBack(name))) => {
                 let name = name.clone();
                 let value = open::function_result(seen).map_err(|_| broken("a function result that overruns"))?;
-                if let Some(value) = value {
-                    self.read_back(&name, value, backend);
-                }
+                self.read_back(&name, value, backend);
                 Ok(Fate::Swallow)
             }
             _ => Err(broken("a function result that nothing was asked for")),

@@ -17,6 +17,25 @@ fn a_setting_is_read_back_and_given_to_the_next_server_connection() {
 }
 
 #[test]
+fn a_setting_that_the_client_was_refused_isnt_carried_along() {
+    let mut stage = Stage::attached();
+    stage.client("Q(set track_functions = 'all')");
+    stage.server("E(SQLSTATE42501) Z(I)");
+    assert_eq!(stage.sent_to_server(&[]), "set(track_functions=) show(track_functions=)");
+    assert_eq!(stage.server("E(SQLSTATE42501) Z(I) V(none) Z(I)"), "");
+    assert_eq!(stage.session.settings.iter().count(), 0);
+    assert!(stage.session.may_leave() && stage.backend.is_soiled());
+    // One that may be given is, although something else failed; and what is known to be the client's isn't asked about again.
+    for asked in ["set(work_mem=) show(work_mem=)", "show(work_mem=)"] {
+        stage.client("Q(set work_mem = '1MB'; commit; select 1/0)");
+        stage.server("C(SET) C(COMMIT) E(SQLSTATE22012) Z(I)");
+        assert_eq!(stage.sent_to_server(&[]), asked);
+        stage.server(if asked.starts_with("show") { "V(1MB) Z(I)" } else { "V(4MB) Z(I) V(1MB) Z(I)" });
+    }
+    assert_eq!(stage.session.settings.get("work_mem"), Some(&b"1MB"[..]));
+}
+
+#[test]
 fn nothing_is_read_back_before_the_transaction_is_over() {
     let mut stage = Stage::attached();
     stage.client("Q(begin)");
@@ -74,7 +93,7 @@ fn reset_goes_back_to_it_too_in_the_same_transaction() {
     assert_eq!(stage.server("C(RESET) E(SQLSTATE22012) Z(E)"), "C(RESET) E(C22012) Z(E)");
     stage.client("Q(rollback)");
     stage.server("C(ROLLBACK) Z(I)");
-    assert_eq!(stage.sent_to_server(&[]), "show(work_mem=) show(lock_timeout=)");
+    assert_eq!(stage.sent_to_server(&[]), "show(work_mem=) set(lock_timeout=) show(lock_timeout=)");
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! What becomes of the statements of a client that has said goodbye or closed its half of the connection. As on Postgres it
+//! is told their answers, as long as it takes them; and what may be committed is awaited even if nobody listens, for the
+//! books and the trail are to know it.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use crate::session::{Progress, Session};
+
+use super::{Driver, flush_client, idle_context};
+
+impl Driver {
+    /// Awaits what is still owed. Nothing of the client's that wasn't sent yet is sent any more.
+    pub(super) async fn see_out(&mut self) {
+        let mut listens = true;
+        let mut fresh = 0;
+        while self.to_server.is_clear() && is_awaited(&self.session, listens) {
+            let Some(progress) = self.take_answer(std::mem::take(&mut fresh), &mut listens) else { break };
+            if progress != Progress::Withheld {
+                self.record();
+            }
+            match progress {
+                Progress::Going => {}
+                Progress::Withheld if listens => {
+                    listens = self.record_and_tell().await.is_ok();
+                    continue;
+                }
+                Progress::Withheld => {
+                    self.record();
+                    continue;
+                }
+                Progress::Ask(_) | Progress::Unbound(_) => break,
+            }
+            if !is_awaited(&self.session, listens) {
+                break;
+            }
+            let read = poll_fn(|context| self.poll_answer(&mut listens, context)).await;
+            match read {
+                Ok(read) if read > 0 => fresh = read,
+                _ => break,
+            }
+        }
+        if listens {
+            let _ = poll_fn(|context| self.to_client.poll_clear(&mut self.socket, context)).await;
+        }
+    }
+
+    /// Hands to the session what the server sent, and what that brings to the client if it listens.
+    fn take_answer(&mut self, fresh: usize, listens: &mut bool) -> Option<Progress> {
+        let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes());
+        let lanes = &mut *lanes;
+        let lease = self.lease.as_mut()?;
+        let fresh = &scratch[..fresh];
+        let input = self.from_server.input(fresh);
+        let handled =
+            self.core.with(&self.database, |core| self.session.on_server(input, &mut lease.state, core, lanes));
+        let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(&[]), &mut idle_context());
+        lanes.server.clear();
+        if *listens {
+            *listens = flush_client(&mut self.to_client, &mut self.socket, lanes, input).is_ok();
+        }
+        lanes.client.clear();
+        let (taken, progress) = handled.ok()?;
+        self.from_server.taken(taken, fresh);
+        sent.ok().map(|()| progress)
+    }
+
+    /// Reads from the server, once the client has taken what it was sent so far.
+    fn poll_answer(&mut self, listens: &mut bool, context: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        if *listens && !self.to_client.is_clear() {
+            match self.to_client.poll_clear(&mut self.socket, context) {
+                Poll::Ready(taken) => *listens = taken.is_ok(),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        match &mut self.lease {
+            Some(lease) => self.core.scratch.borrow_mut().poll_read(&mut lease.connection.socket, context),
+            None => Poll::Ready(Ok(0)),
+        }
+    }
+}
+
+fn is_awaited(session: &Session, listens: bool) -> bool {
+    session.may_yet_commit() || (listens && session.owes_answers())
+}

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::audit::Client;
-use crate::domain::limits::READ_BYTES;
 use crate::domain::{Fault, Origin, SqlState};
 use crate::metrics::PinnedClient;
 use crate::pool::{Home, Lease, Outcome, Pool};
@@ -23,6 +22,7 @@ use super::outlet::Outlet;
 use super::registry::{CancelTarget, Order, Registered};
 use super::socket::ClientSocket;
 
+mod leasing;
 mod see_out;
 
 /// How long the answers to what a client left behind are awaited before it is stopped.
@@ -410,98 +410,6 @@ impl Driver {
         poll_fn(|context| self.registered.slot().poll_quiet(context)).await;
     }
 
-    /// Waits in the pool's queue. When nothing becomes free, the cycle that asked is refused and the session goes on.
-    async fn wait_for_lease(&mut self) -> Result<(), End> {
-        let slot = self.registered.slot().clone();
-        slot.set_queued(true);
-        let waited = {
-            let mut lease = std::pin::pin!(self.homing.lease(&self.pool, &self.binding));
-            let (core, socket, from_client) = (&self.core, &mut self.socket, &mut self.from_client);
-            poll_fn(|context| {
-                slot.watch(context.waker());
-                if let Poll::Ready(leased) = lease.as_mut().poll(context) {
-                    return Poll::Ready(leased.map_err(Waited::Refused));
-                }
-                if slot.was_cancelled() {
-                    return Poll::Ready(Err(Waited::Refused(cancelled())));
-                }
-                if let Some(order) = slot.ordered() {
-                    return Poll::Ready(Err(Waited::End(End::Fault(farewell(order)))));
-                }
-                // A client that leaves while it waits gives up its place.
-                while from_client.len() < READ_BYTES {
-                    let mut scratch = core.scratch.borrow_mut();
-                    match scratch.poll_read(socket, context) {
-                        Poll::Ready(Ok(read)) if read > 0 => {
-                            from_client.input(&scratch[..read]);
-                            from_client.taken(0, &scratch[..read]);
-                        }
-                        Poll::Ready(_) => return Poll::Ready(Err(Waited::End(End::ClientGone))),
-                        Poll::Pending => break,
-                    }
-                }
-                Poll::Pending
-            })
-            .await
-        };
-        slot.set_queued(false);
-        match waited {
-            Ok(lease) => {
-                self.lease = Some(lease);
-                self.unopened = true;
-                Ok(())
-            }
-            Err(Waited::Refused(fault)) => self.refuse(&fault),
-            Err(Waited::End(end)) => Err(end),
-        }
-    }
-
-    fn refuse(&mut self, fault: &Fault) -> Result<(), End> {
-        tracing::debug!(session = self.registered.slot().id, %fault, "a cycle was refused");
-        let lanes = &mut *self.core.lanes();
-        let input = self.from_client.input(&[]);
-        let taken = self.session.refuse(input, fault, lanes).map_err(End::Fault)?;
-        self.from_client.taken(taken, &[]);
-        flush_client(&mut self.to_client, &mut self.socket, lanes, &[])
-    }
-
-    /// Gives the server connection back as the session leaves it.
-    async fn leave(&mut self) {
-        let Some(lease) = &self.lease else { return };
-        let outcome = match self.session.leaving(&lease.state) {
-            Leaving::Clean => Outcome::Clean,
-            Leaving::Soiled => Outcome::Dirty,
-            Leaving::Busy => Outcome::Broken,
-        };
-        self.release(outcome).await;
-        self.session.detached();
-    }
-
-    /// Others have the server connection that the client kept.
-    async fn make_way(&mut self) {
-        self.session.make_way();
-        self.note_pin();
-        if self.lease.is_some() && self.session.may_leave() {
-            self.leave().await;
-        }
-    }
-
-    /// Gives the server connection back once no cancel is on its way to it.
-    async fn release(&mut self, outcome: Outcome) {
-        self.registered.slot().let_go();
-        if self.registered.slot().is_cancelling() {
-            self.quiet().await;
-        }
-        let outcome = if self.registered.slot().take_doubt() { Outcome::Broken } else { outcome };
-        self.from_server = Inlet::default();
-        self.to_server = Outlet::default();
-        self.held = false;
-        if let Some(lease) = self.lease.take() {
-            self.homing.left(&self.pool, &lease);
-            lease.release(outcome);
-        }
-    }
-
     fn server_lost(&self) -> End {
         if self.session.was_told_the_end() {
             return End::ClientGone;
@@ -548,12 +456,6 @@ enum Passed {
     Moves,
 }
 
-/// Why the wait for a server connection ended without one.
-enum Waited {
-    Refused(Fault),
-    End(End),
-}
-
 /// The session takes a server connection into use. What that writes goes out with the client's first message.
 fn attach(
     lease: &mut Lease,
@@ -580,10 +482,6 @@ fn flush_client(outlet: &mut Outlet, socket: &mut ClientSocket, lanes: &mut Lane
 /// For a write that isn't waited for: what the socket doesn't take is sent by `poll_next`, which waits.
 fn idle_context() -> Context<'static> {
     Context::from_waker(Waker::noop())
-}
-
-fn cancelled() -> Fault {
-    Fault::new(Origin::Client, SqlState::QUERY_CANCELED, "canceled by the user while waiting for a server connection")
 }
 
 fn farewell(order: Order) -> Fault {

@@ -331,9 +331,7 @@ impl Core {
             let tended = core.clone();
             tokio::task::spawn_local(async move { tended.pools.tend().await });
             tokio::task::spawn_local(pass_revocations(core.clone(), self.revoked));
-            // On its own, for what the block waits for is polled at every turn of every client.
-            let door = tokio::task::spawn_local(accept::serve(core, self.queue));
-            let _ = door.await;
+            accept::serve(core, self.queue).await;
             // The door is shut. The clients that are left end by the orders they are given.
             until(watched, Phase::Over, std::future::pending()).await;
         });

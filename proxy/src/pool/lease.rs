@@ -45,6 +45,13 @@ impl Lease {
         !self.bound
     }
 
+    /// Gives the connection back to all cores, for it isn't needed here again.
+    pub fn hand_back(mut self, outcome: Outcome) {
+        if let Some(backend) = self.backend.take() {
+            self.pool.return_to_roster(backend, outcome);
+        }
+    }
+
     /// Gives the connection back.
     pub fn release(mut self, outcome: Outcome) {
         if let Some(backend) = self.backend.take() {

@@ -6,7 +6,7 @@
 
 pub(super) mod homes;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -51,6 +51,8 @@ pub(super) struct PoolShared {
     pub(super) moves: AtomicU64,
     /// How often nobody was to be connected here any more.
     vacations: AtomicU64,
+    /// A connection was opened, or couldn't be.
+    opened: Notify,
 }
 
 struct Inner {
@@ -94,6 +96,7 @@ impl PoolShared {
             clears: AtomicU64::new(0),
             moves: AtomicU64::new(0),
             vacations: AtomicU64::new(0),
+            opened: Notify::new(),
         }
     }
 
@@ -154,6 +157,8 @@ pub struct Pool {
     waiting: RefCell<HashMap<WaiterId, Rc<Waiting>, ahash::RandomState>>,
     /// Clients that make way when somebody waits, by the connection they have.
     yielding: RefCell<Vec<(BackendId, Waker)>>,
+    /// How often something that was parked here was given back.
+    returns: Cell<u64>,
 }
 
 struct Parked {
@@ -180,6 +185,7 @@ impl Pool {
             parked: RefCell::default(),
             waiting: RefCell::default(),
             yielding: RefCell::default(),
+            returns: Cell::new(0),
         })
     }
 
@@ -187,7 +193,7 @@ impl Pool {
     /// steady path this takes no lock.
     pub fn try_lease(self: &Rc<Self>, binding: &Binding, home: Option<&Home>) -> Option<Lease> {
         let tenant = binding.tenant();
-        if let Some(lease) = home.filter(|home| home.is_first_visit()).and_then(|home| self.try_home(tenant, home)) {
+        if let Some(lease) = home.filter(|home| home.may_be_elsewhere()).and_then(|home| self.try_home(tenant, home)) {
             return Some(lease);
         }
         let home = home.map(Home::id);
@@ -276,7 +282,7 @@ impl Pool {
         }
     }
 
-    fn return_to_roster(self: &Rc<Self>, backend: Box<Backend>, outcome: Outcome) {
+    pub(super) fn return_to_roster(self: &Rc<Self>, backend: Box<Backend>, outcome: Outcome) {
         let id = backend.id;
         if outcome == Outcome::Broken {
             drop(backend);
@@ -318,6 +324,9 @@ impl Pool {
             parked.extract_if(.., |each| before.is_none_or(|before| each.since < before)).collect()
         };
         self.count_parked();
+        if !returned.is_empty() {
+            self.returns.set(self.returns.get() + 1);
+        }
         for each in returned {
             self.return_to_roster(each.backend, Outcome::Clean);
         }
@@ -423,6 +432,7 @@ impl Pool {
                 self.shared.tell(|inner| inner.roster.open_failed(fault, clock::now()))
             }
         };
+        self.shared.opened.notify_waiters();
         self.run(errands);
     }
 

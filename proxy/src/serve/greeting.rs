@@ -143,7 +143,8 @@ async fn ask(
         Leaving::Soiled => Outcome::Dirty,
         Leaving::Busy => Outcome::Broken,
     };
-    lease.release(outcome);
+    // It is somebody's home, who may be on another core.
+    lease.hand_back(outcome);
     match reported.refused {
         Some(refused) => Err(refused),
         None => Ok(Greeting { parameters, notices: reported.notices.into() }),

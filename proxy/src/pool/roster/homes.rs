@@ -11,9 +11,10 @@ use crate::tenant::Tenant;
 pub enum Settled {
     /// At this connection, whose server process has this id.
     At(BackendId, i32),
-    /// Each connection is somebody's home, and there is room for another one: [`Roster::opens_for_home`] asks for it.
+    /// Each connection is somebody's home, of which this is the best; but another one is being opened, or there is room for one:
+    /// [`Roster::opens_for_home`] asks for it.
     Crowded(BackendId, i32),
-    /// There is no connection.
+    /// There is no connection. One may be on its way as well.
     Nowhere,
 }
 
@@ -37,7 +38,9 @@ impl Roster {
         });
         match best {
             None => Settled::Nowhere,
-            Some((id, each)) if each.homes > 0 && self.has_room() => Settled::Crowded(*id, each.pid),
+            Some((id, each)) if each.homes > 0 && (self.has_room() || self.is_opening()) => {
+                Settled::Crowded(*id, each.pid)
+            }
             Some((id, each)) => Settled::At(*id, each.pid),
         }
     }
@@ -48,6 +51,11 @@ impl Roster {
         let opens = may_open && self.has_room();
         self.opening += usize::from(opens);
         opens
+    }
+
+    /// Whether a connection is being opened.
+    pub const fn is_opening(&self) -> bool {
+        self.opening > 0
     }
 
     /// A client has its home here from now on.

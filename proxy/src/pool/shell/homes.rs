@@ -18,15 +18,11 @@ pub struct Home {
     pool: Rc<Pool>,
     id: BackendId,
     pid: i32,
-    visited: Cell<bool>,
+    /// What the core had given back when the roster was last asked for it.
+    asked_at: Cell<Option<u64>>,
 }
 
 impl Home {
-    fn new(pool: Rc<Pool>, id: BackendId, pid: i32, visited: bool) -> Self {
-        pool.shared.inner.lock().roster.moved_in(id);
-        Self { pool, id, pid, visited: Cell::new(visited) }
-    }
-
     /// The server process.
     pub const fn pid(&self) -> i32 {
         self.pid
@@ -37,9 +33,11 @@ impl Home {
         self.id
     }
 
-    /// Whether the client was never there. Only then is the roster asked for it, for it may lie there since it was opened.
-    pub(super) fn is_first_visit(&self) -> bool {
-        !self.visited.replace(true)
+    /// Whether it may lie at the roster: the client was never there, or what was parked here was given back since it last
+    /// asked. Otherwise the roster needn't be asked for it.
+    pub(super) fn may_be_elsewhere(&self) -> bool {
+        let returns = self.pool.returns.get();
+        self.asked_at.replace(Some(returns)) != Some(returns)
     }
 }
 
@@ -54,22 +52,47 @@ impl Pool {
     /// connection and none can be had in time.
     pub async fn settle(self: &Rc<Self>, binding: &Binding) -> Option<Home> {
         let tenant = binding.tenant();
-        let settled = self.shared.inner.lock().roster.settle(tenant);
-        if !matches!(settled, Settled::At(..)) && self.shared.inner.lock().roster.opens_for_home(clock::now()) {
-            // A task of its own: what was begun comes to its end if this client leaves.
-            let opening = tokio::task::spawn_local(self.clone().open());
-            let _ = tokio::time::timeout(HOME_OPEN_TIMEOUT, opening).await;
+        let own = tokio::time::timeout(HOME_OPEN_TIMEOUT, self.settle_alone(tenant)).await;
+        own.ok().flatten().or_else(|| self.settle_with_others(tenant))
+    }
+
+    /// A home that is nobody else's, for which one may have to be opened. None when that isn't to be had.
+    async fn settle_alone(self: &Rc<Self>, tenant: Tenant) -> Option<Home> {
+        loop {
+            let mut opened = std::pin::pin!(self.shared.opened.notified());
+            opened.as_mut().enable();
+            let opens = {
+                let roster = &mut self.shared.inner.lock().roster;
+                match roster.settle(tenant) {
+                    Settled::At(id, pid) => {
+                        roster.moved_in(id);
+                        return Some(Home { pool: self.clone(), id, pid, asked_at: Cell::new(None) });
+                    }
+                    Settled::Crowded(..) | Settled::Nowhere if roster.opens_for_home(clock::now()) => true,
+                    Settled::Crowded(..) | Settled::Nowhere if roster.is_opening() => false,
+                    Settled::Crowded(..) | Settled::Nowhere => return None,
+                }
+            };
+            if opens {
+                // A task of its own: what was begun comes to its end if this client leaves.
+                tokio::task::spawn_local(self.clone().open());
+            }
+            opened.await;
         }
-        let settled = self.shared.inner.lock().roster.settle(tenant);
-        match settled {
-            Settled::At(id, pid) | Settled::Crowded(id, pid) => Some(Home::new(self.clone(), id, pid, false)),
-            Settled::Nowhere => None,
-        }
+    }
+
+    fn settle_with_others(self: &Rc<Self>, tenant: Tenant) -> Option<Home> {
+        let roster = &mut self.shared.inner.lock().roster;
+        let (Settled::At(id, pid) | Settled::Crowded(id, pid)) = roster.settle(tenant) else { return None };
+        roster.moved_in(id);
+        Some(Home { pool: self.clone(), id, pid, asked_at: Cell::new(None) })
     }
 
     /// The client's home is where it is.
     pub fn settle_at(self: &Rc<Self>, lease: &Lease) -> Home {
-        Home::new(self.clone(), lease.id(), lease.connection.pid, true)
+        let id = lease.id();
+        self.shared.inner.lock().roster.moved_in(id);
+        Home { pool: self.clone(), id, pid: lease.connection.pid, asked_at: Cell::new(None) }
     }
 
     /// The home, if it can be had without waiting.

@@ -46,6 +46,20 @@ fn a_home_of_its_own_is_opened_for_each_client_as_long_as_there_is_room() {
 }
 
 #[test]
+fn a_connection_that_is_on_its_way_already_may_be_a_home() {
+    let mut world = World::new(bounds(2, 2));
+    world.want(tenant(1), 0);
+    world.settle();
+    let first = settled(&mut world, 1);
+    // Somebody waits for one, so the last there is room for is being opened.
+    world.want(tenant(1), 0);
+    assert!(world.roster.is_opening() && !world.roster.opens_for_home(world.now));
+    assert!(matches!(world.roster.settle(tenant(1)), Settled::Crowded(id, _) if id == first));
+    world.settle();
+    assert_ne!(settled(&mut world, 1), first);
+}
+
+#[test]
 fn no_home_is_opened_where_none_could_be_a_moment_ago() {
     let mut world = World::new(bounds(2, 2));
     assert!(world.roster.opens_for_home(world.now));

@@ -347,6 +347,7 @@ fn what_cant_go_along_keeps_the_client_where_it_is_until_all_is_discarded() {
 #[test]
 fn of_temporary_objects_an_empty_schema_stays_for_the_next_client() {
     let (_turn, dev) = (turn(), Dev::shared(1));
+    dev.make_process_id();
     let mut first = Wire::open(dev.system());
     first.query("create temp table passing (a int)");
     let pid = first.value(PID);

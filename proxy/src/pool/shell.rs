@@ -5,6 +5,7 @@
 //! and releases go to the roster, which is fair to all cores.
 
 pub(super) mod homes;
+mod place;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use super::roster::{BackendId, Command, CoreId, Counts, Outcome, Roster, WaiterI
 use super::settings::Settings;
 use super::upstream::{ServerConnection, ServerSocket, Upstream};
 use homes::Home;
+use place::{Place, Waiting};
 
 /// What all cores share of one (database, role).
 pub(super) struct PoolShared {
@@ -165,16 +167,6 @@ struct Parked {
     tenant: Tenant,
     backend: Box<Backend>,
     since: Instant,
-}
-
-/// A connection and whether it is bound, or why there is none.
-type Answer = Result<(Box<Backend>, bool), Fault>;
-
-/// One session of this core that waits.
-#[derive(Default)]
-struct Waiting {
-    answer: RefCell<Option<Answer>>,
-    waker: RefCell<Option<Waker>>,
 }
 
 impl Pool {
@@ -391,28 +383,6 @@ impl Pool {
         self.wake_yielding();
     }
 
-    /// Hands a waiter what it gets. One that has left in the meantime lets go of it.
-    fn answer(self: &Rc<Self>, waiter: WaiterId, answer: Answer) {
-        let waiting = self.waiting.borrow().get(&waiter).cloned();
-        match (waiting, answer) {
-            (Some(waiting), answer) => {
-                *waiting.answer.borrow_mut() = Some(answer);
-                if let Some(waker) = waiting.waker.borrow_mut().take() {
-                    waker.wake();
-                }
-            }
-            (None, Ok((backend, bound))) => self.return_unused(backend, bound),
-            (None, Err(_)) => {}
-        }
-    }
-
-    /// A connection that was granted and never used. If it was to be bound, it is as clear as before; but the roster
-    /// takes it for bound, so it is cleared like any other.
-    fn return_unused(self: &Rc<Self>, backend: Box<Backend>, bound: bool) {
-        let outcome = if bound { Outcome::Clean } else { Outcome::Dirty };
-        self.return_to_roster(backend, outcome);
-    }
-
     async fn open(self: Rc<Self>) {
         let opened = self.shared.upstream.connect(&self.shared.database, &self.shared.role).await;
         let errands = match opened {
@@ -500,47 +470,6 @@ impl Pool {
     pub(super) fn revoked(self: &Rc<Self>, workspace: WorkspaceId) {
         let errands = self.shared.tell(|inner| inner.roster.revoked(workspace));
         self.run(errands);
-    }
-}
-
-/// A place in the roster's queue.
-struct Place<'a> {
-    pool: &'a Rc<Pool>,
-    id: WaiterId,
-    waiting: Rc<Waiting>,
-}
-
-impl<'a> Place<'a> {
-    fn take(pool: &'a Rc<Pool>, wait: impl FnOnce(&mut Roster, WaiterId) -> Vec<Command>) -> Self {
-        let (id, waiting) = (pool.shared.id(), Rc::<Waiting>::default());
-        pool.waiting.borrow_mut().insert(id, waiting.clone());
-        let place = Self { pool, id, waiting };
-        let errands = pool.shared.tell(|inner| wait(&mut inner.roster, id));
-        pool.run(errands);
-        place
-    }
-
-    fn poll(&self, context: &Context<'_>) -> Poll<Answer> {
-        if let Some(answer) = self.waiting.answer.borrow_mut().take() {
-            return Poll::Ready(answer);
-        }
-        *self.waiting.waker.borrow_mut() = Some(context.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.pool.waiting.borrow_mut().remove(&self.id);
-        if let Some(Ok((backend, bound))) = self.waiting.answer.borrow_mut().take() {
-            self.pool.return_unused(backend, bound);
-        }
-        let id = self.id;
-        let errands = self.pool.shared.tell(|inner| {
-            inner.roster.gave_up(id);
-            Vec::new()
-        });
-        self.pool.run(errands);
     }
 }
 

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use super::{Place, Pool};
+use super::Pool;
+use super::place::Place;
 use crate::domain::clock;
 use crate::domain::limits::{HOME_OPEN_TIMEOUT, HOME_TIMEOUT};
 use crate::pool::lease::Lease;

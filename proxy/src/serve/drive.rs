@@ -378,24 +378,34 @@ impl Driver {
     }
 
     fn relay(&mut self, fresh: usize) -> Result<Progress, End> {
+        let Some(TakenIn { progress, told, sent }) = self.take_in(fresh, true) else { return Ok(Progress::Going) };
+        let progress = progress.map_err(End::Fault)?;
+        told?;
+        match sent {
+            Ok(()) => Ok(progress),
+            Err(_) => Err(self.server_lost()),
+        }
+    }
+
+    /// Hands to the session what the server sent, and what that brings to the server, and to the client if it listens.
+    fn take_in(&mut self, fresh: usize, listens: bool) -> Option<TakenIn> {
         let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes());
         let lanes = &mut *lanes;
-        let Some(lease) = &mut self.lease else { return Ok(Progress::Going) };
+        let lease = self.lease.as_mut()?;
         let fresh = &scratch[..fresh];
         let input = self.from_server.input(fresh);
         let handled =
             self.core.with(&self.database, |core| self.session.on_server(input, &mut lease.state, core, lanes));
         let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(&[]), &mut idle_context());
         lanes.server.clear();
-        let told = flush_client(&mut self.to_client, &mut self.socket, lanes, input);
-        let (taken, progress) = handled.map_err(End::Fault)?;
+        let told = if listens { flush_client(&mut self.to_client, &mut self.socket, lanes, input) } else { Ok(()) };
+        lanes.client.clear();
         // Also when the client is gone: what else the server says may still be read.
-        self.from_server.taken(taken, fresh);
-        told?;
-        match sent {
-            Ok(()) => Ok(progress),
-            Err(_) => Err(self.server_lost()),
-        }
+        let progress = handled.map(|(taken, progress)| {
+            self.from_server.taken(taken, fresh);
+            progress
+        });
+        Some(TakenIn { progress, told, sent })
     }
 
     /// Keeps what is in the core's buffer: the task is about to wait, and others will read.
@@ -444,6 +454,13 @@ impl Driver {
         }
         self.leave().await;
     }
+}
+
+/// What became of the server's bytes: what the session makes of them, and whether each side took what was written for it.
+struct TakenIn {
+    progress: Result<Progress, Fault>,
+    told: Result<(), End>,
+    sent: std::io::Result<()>,
 }
 
 /// What became of the client's bytes.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use crate::session::{Progress, Session};
 
-use super::{Driver, flush_client, idle_context};
+use super::{Driver, TakenIn};
 
 impl Driver {
     /// Awaits what is still owed. Nothing of the client's that wasn't sent yet is sent any more.
@@ -45,24 +45,11 @@ impl Driver {
         }
     }
 
-    /// Hands to the session what the server sent, and what that brings to the client if it listens.
+    /// Hands to the session what the server sent. None when nothing more can come of it.
     fn take_answer(&mut self, fresh: usize, listens: &mut bool) -> Option<Progress> {
-        let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes());
-        let lanes = &mut *lanes;
-        let lease = self.lease.as_mut()?;
-        let fresh = &scratch[..fresh];
-        let input = self.from_server.input(fresh);
-        let handled =
-            self.core.with(&self.database, |core| self.session.on_server(input, &mut lease.state, core, lanes));
-        let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(&[]), &mut idle_context());
-        lanes.server.clear();
-        if *listens {
-            *listens = flush_client(&mut self.to_client, &mut self.socket, lanes, input).is_ok();
-        }
-        lanes.client.clear();
-        let (taken, progress) = handled.ok()?;
-        self.from_server.taken(taken, fresh);
-        sent.ok().map(|()| progress)
+        let TakenIn { progress, told, sent } = self.take_in(fresh, *listens)?;
+        *listens &= told.is_ok();
+        sent.ok().and(progress.ok())
     }
 
     /// Reads from the server, once the client has taken what it was sent so far.

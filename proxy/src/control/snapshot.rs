@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::auth::{Directory, KeyRecord};
 use crate::domain::WorkspaceId;
 use crate::quota::Definitions;
-use crate::tenant::SigningKey;
+use crate::tenant::SigningKeys;
 
 /// A workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,27 +19,32 @@ pub struct Workspace {
     pub suspended: bool,
 }
 
-/// Keys, workspaces, the signing key and quotas at one moment.
+/// Keys, workspaces, the keys of seals and quotas at one moment.
 pub struct Snapshot {
     keys: HashMap<Box<str>, Arc<KeyRecord>, ahash::RandomState>,
     workspaces: Vec<Workspace>,
     /// Where each stands in `workspaces`.
     places: HashMap<WorkspaceId, usize, ahash::RandomState>,
-    signing_key: SigningKey,
+    signing_keys: SigningKeys,
     quotas: Arc<Definitions>,
 }
 
 impl Snapshot {
     /// A snapshot of what was loaded together.
-    pub fn new(keys: Vec<KeyRecord>, workspaces: Vec<Workspace>, signing_key: SigningKey, quotas: Definitions) -> Self {
+    pub fn new(
+        keys: Vec<KeyRecord>,
+        workspaces: Vec<Workspace>,
+        signing_keys: SigningKeys,
+        quotas: Definitions,
+    ) -> Self {
         let keys = keys.into_iter().map(|key| (key.key_id.as_str().into(), Arc::new(key))).collect();
         let places = workspaces.iter().enumerate().map(|(place, workspace)| (workspace.id, place)).collect();
-        Self { keys, workspaces, places, signing_key, quotas: Arc::new(quotas) }
+        Self { keys, workspaces, places, signing_keys, quotas: Arc::new(quotas) }
     }
 
-    /// The key that new seals are made with.
-    pub const fn signing_key(&self) -> &SigningKey {
-        &self.signing_key
+    /// The keys of seals.
+    pub const fn signing_keys(&self) -> &SigningKeys {
+        &self.signing_keys
     }
 
     /// Resources and limits.

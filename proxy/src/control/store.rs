@@ -13,7 +13,7 @@ use super::snapshot::{Snapshot, Workspace};
 use crate::audit::{self, Event, EventType};
 use crate::auth::{ApiKeySecret, KeyRecord};
 use crate::domain::{KeyId, KeyKind, WorkspaceId};
-use crate::tenant::SigningKey;
+use crate::tenant::{SigningKey, SigningKeys};
 
 /// What can be wrong with a request for control data.
 #[derive(Debug, thiserror::Error)]
@@ -94,15 +94,16 @@ pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, St
         .await
         .map_err(missing)?;
     let signing = snapshot
-        .query_opt("SELECT secret FROM cordon.signing_key WHERE retired_at IS NULL ORDER BY id DESC LIMIT 1", &[])
+        .query("SELECT id, secret FROM cordon.signing_key WHERE retired_at IS NULL ORDER BY id DESC LIMIT 2", &[])
         .await
         .map_err(missing)?;
     let quotas = quota_store::load(&snapshot).await?;
     snapshot.commit().await?;
     let keys = keys.iter().map(|row| key_record(row, roles)).collect::<Result<_, _>>()?;
     let workspaces = workspaces.iter().map(workspace).collect();
-    let signing_key = SigningKey::new(signing.ok_or(StoreError::NoSigningKey)?.get("secret"));
-    Ok(Snapshot::new(keys, workspaces, signing_key, quotas))
+    let signing = signing.iter().map(|row| SigningKey::new(row.get("id"), row.get("secret")));
+    let signing_keys = SigningKeys::new(signing).ok_or(StoreError::NoSigningKey)?;
+    Ok(Snapshot::new(keys, workspaces, signing_keys, quotas))
 }
 
 pub(super) fn missing(error: tokio_postgres::Error) -> StoreError {

@@ -9,7 +9,7 @@ use crate::backend::{BackendState, Bodies, Parameters, Settings};
 use crate::domain::{Fault, Origin, SqlState, WorkspaceId};
 use crate::quota::Accounts;
 use crate::sql::{Analysis, Catalog, PinReason};
-use crate::tenant::{ContextNames, Guard, SigningKey};
+use crate::tenant::{ContextNames, Guard, SigningKey, SigningKeys};
 use crate::wire::frame::{Frame, HEAD};
 use crate::wire::inject;
 
@@ -29,7 +29,7 @@ struct Stage {
     backend: BackendState,
     analysis: Analysis,
     bodies: Bodies,
-    signing_key: SigningKey,
+    signing_keys: SigningKeys,
     names: ContextNames,
     now: i64,
     guard: Guard,
@@ -52,7 +52,7 @@ impl Stage {
             backend: BackendState::new(7, 0),
             analysis: Analysis::default(),
             bodies: Bodies::default(),
-            signing_key: SigningKey::new(vec![1; 32]),
+            signing_keys: SigningKeys::new([SigningKey::new(1, vec![1; 32])]).expect("a key"),
             names: ContextNames::default(),
             now: 1_000_000,
             guard: Guard::default(),
@@ -99,7 +99,7 @@ impl Stage {
         let mut core = Core {
             analysis: &mut self.analysis,
             bodies: &self.bodies,
-            signing_key: &self.signing_key,
+            signing_keys: &self.signing_keys,
             names: &self.names,
             now: self.now,
             now_us: self.now * 1_000_000,

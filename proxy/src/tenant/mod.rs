@@ -11,4 +11,4 @@ pub use binding::{Binding, Tenant};
 pub use context::ContextNames;
 pub use guard::Guard;
 pub use meter_tag::MeterTag;
-pub use seal::{Seal, SigningKey};
+pub use seal::{Seal, SigningKey, SigningKeys};

@@ -11,7 +11,7 @@ async fn findings(database: &Database) -> Vec<Finding> {
 }
 
 /// What breaks a wall, the rule that must see it, how bad it is, and what heals it where the server is shared.
-const BREAKS: [(&str, &str, Severity, &str); 35] = [
+const BREAKS: [(&str, &str, Severity, &str); 39] = [
     (
         "create table t (workspace_id uuid); create index on t (workspace_id); grant select on t to pgcordon_app",
         "table-without-policy",
@@ -137,10 +137,37 @@ const BREAKS: [(&str, &str, Severity, &str); 35] = [
         "revoke select on cordon.signing_key from public",
     ),
     (
-        "alter function cordon.workspace_id() reset search_path",
+        "alter function cordon.sealed_workspace_id() reset search_path",
         "sealed-function",
         Severity::Critical,
-        "alter function cordon.workspace_id() set search_path = pg_catalog, pg_temp",
+        "alter function cordon.sealed_workspace_id() set search_path = pg_catalog, pg_temp",
+    ),
+    (
+        "alter function cordon.workspace_id() security definer",
+        "sealed-function",
+        Severity::Critical,
+        "alter function cordon.workspace_id() security invoker",
+    ),
+    (
+        "alter function cordon.mark() security invoker",
+        "sealed-function",
+        Severity::Critical,
+        "alter function cordon.mark() security definer",
+    ),
+    (
+        "create or replace function cordon.workspace_id() returns uuid language sql stable parallel restricted return nullif(current_setting('app.workspace_id', true), '')::uuid",
+        "sealed-function",
+        Severity::Critical,
+        "create or replace function cordon.workspace_id() returns uuid language sql stable parallel restricted
+         return case when coalesce(current_setting('app.workspace_id', true), '') = '' then null
+             when replace(current_setting('app.workspace_id', true), '-', '') = current_setting('backtrace_functions', true)
+             then current_setting('backtrace_functions', true)::uuid else cordon.sealed_workspace_id() end",
+    ),
+    (
+        "grant set on parameter backtrace_functions to pgcordon_readonly",
+        "mark-granted",
+        Severity::Critical,
+        "revoke set on parameter backtrace_functions from pgcordon_readonly",
     ),
     (
         "grant create on schema public to pgcordon_app",

@@ -9,6 +9,7 @@ use crate::control::RoleNames;
 use crate::tenant::ContextNames;
 
 mod counts;
+mod functions;
 mod probe;
 mod rules;
 
@@ -61,7 +62,7 @@ pub struct Finding {
 /// The catalogs can't be read, or the schema `cordon` isn't there.
 pub async fn check(client: &Client, roles: &RoleNames, names: &ContextNames) -> Result<Vec<Finding>, SchemaError> {
     let there = client
-        .query_one("SELECT pg_catalog.to_regclass('cordon.metered') IS NOT NULL", &[])
+        .query_one("SELECT pg_catalog.to_regprocedure('cordon.mark()') IS NOT NULL", &[])
         .await
         .map_err(SchemaError::at("the schema cordon"))?;
     if !there.get::<_, bool>(0) {
@@ -99,6 +100,7 @@ async fn look(client: &Client, roles: &RoleNames, names: &ContextNames) -> Resul
         }));
     }
     findings.extend(unhardened(client, roles).await?);
+    findings.extend(functions::changed(client, roles, names).await?);
     findings.extend(counts::uncountable(client).await?);
     findings.extend(probe::probe(client, roles, &names.workspace).await?);
     Ok(findings)

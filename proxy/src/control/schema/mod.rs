@@ -7,6 +7,7 @@ pub mod meter;
 pub mod migrate;
 pub mod protect;
 pub mod roles;
+pub mod signing;
 
 use tokio_postgres::Client;
 

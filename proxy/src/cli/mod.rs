@@ -49,7 +49,7 @@ enum Command {
     Migrate(migrate::Args),
     /// Makes tables tenant-safe
     Protect(protect::ProtectArgs),
-    /// Undoes `protect`; the workspace column, its default and its index stay
+    /// Undoes `protect`; a column that it added stays, with its data
     Unprotect(protect::UnprotectArgs),
     /// Counts a resource and holds its limit
     Meter(meter::Args),

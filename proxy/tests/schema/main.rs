@@ -11,6 +11,7 @@ mod metering;
 mod migrated;
 #[allow(dead_code, reason = "other test binaries use it too")]
 mod scratch;
+mod protecting;
 mod sealed;
 mod tenant;
 mod walls;

@@ -4,6 +4,7 @@
 use serde::Serialize;
 use tokio_postgres::Client;
 
+use super::protect::CROSSING;
 use super::{SchemaError, harden};
 use crate::control::RoleNames;
 use crate::tenant::ContextNames;
@@ -89,7 +90,10 @@ async fn look(client: &Client, roles: &RoleNames, names: &ContextNames) -> Resul
     for rule in rules::ALL {
         // Every rule has all roles' names as its parameters.
         let rows = client
-            .query(&format!("{} {}", rules::WHO, rule.sql), &[owner, application, read_only, system, cordon, control])
+            .query(
+                &format!("{} {}", rules::WHO, rule.sql.replace("{crossing}", CROSSING)),
+                &[owner, application, read_only, system, cordon, control],
+            )
             .await
             .map_err(SchemaError::at(format!("the check {}", rule.id)))?;
         findings.extend(rows.iter().map(|row| Finding {

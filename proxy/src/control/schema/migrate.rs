@@ -11,15 +11,16 @@ use crate::domain::Secret;
 use crate::tenant::ContextNames;
 
 /// The migrations, in order.
-const MIGRATIONS: [(&str, &str); 5] = [
+const MIGRATIONS: [(&str, &str); 6] = [
     ("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql")),
     ("V3__audit", include_str!("../../../../migrations/0003_audit.sql")),
     ("V4__quota", include_str!("../../../../migrations/0004_quota.sql")),
     ("V5__deny", include_str!("../../../../migrations/0005_deny.sql")),
     ("V6__mark", include_str!("../../../../migrations/0006_mark.sql")),
+    ("V9__protection", include_str!("../../../../migrations/0009_protection.sql")),
 ];
 /// The version of the newest.
-const NEWEST: i64 = 6;
+const NEWEST: i64 = 9;
 /// Where refinery keeps what it has done.
 const HISTORY: &str = "cordon.schema_history";
 /// The key of the advisory lock under which one migration at a time runs: "cordon" in ASCII.

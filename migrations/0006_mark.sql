@@ -99,7 +99,9 @@ BEGIN
     END IF;
     FOR inner_pad, outer_pad IN
         SELECT k.inner_pad, k.outer_pad FROM cordon.signing_key AS k WHERE k.retired_at IS NULL
-        ORDER BY k.created_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 minute'::pg_catalog.interval), k.id DESC LIMIT 1
+        -- The newest that is a minute old; the oldest, if none is.
+        ORDER BY CASE WHEN k.created_at OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 minute'::pg_catalog.interval)
+            THEN OPERATOR(pg_catalog.-) k.id ELSE k.id END LIMIT 1
     LOOP
         RAISE INFO USING ERRCODE = 'CM100', MESSAGE = 'pgcordon meter', DETAIL = pg_catalog.concat(
             pg_catalog.encode(pg_catalog.sha256(outer_pad OPERATOR(pg_catalog.||) pg_catalog.sha256(inner_pad OPERATOR(pg_catalog.||)

@@ -93,7 +93,8 @@ fn the_keys_of_the_seals_are_replaced_under_traffic() {
         let count: u64 =
             admin.value(&format!("select count(*) from \"Segment\" where \"workspaceId\" = '{id}'")).parse().unwrap();
         let used = dev.http(&format!("/api/workspaces/{id}/quota"))["quotas"][0]["currentUsage"].as_u64().unwrap();
-        assert!(count > before && used == count, "{used} of {count}");
+        let odd = admin.rows("select concat_ws(' ', at, event_type, detail) from cordon.audit_event where event_type = 'SUSPICIOUS_ACTIVITY'");
+        assert!(count > before && used == count, "{place}: {used} of {count}: {odd:?}");
     }
     assert_eq!(admin.value("select count(*) from cordon.audit_event where event_type = 'SUSPICIOUS_ACTIVITY'"), "0");
 }

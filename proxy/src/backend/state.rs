@@ -261,6 +261,7 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sequences::Stay;
     use super::super::statement::Bodies;
     use super::*;
 
@@ -337,7 +338,7 @@ mod tests {
         state.prepare(&body, sent);
         state.sealed(100);
         state.soil();
-        state.set_sequences(Sequences::Mixed);
+        state.set_sequences(Sequences::Mixed(Stay::default()));
         state.set_unnamed(Unnamed::Of(1, 1));
         state.given(Settings::of([("a".to_owned(), b"1")]));
         state.cleared();

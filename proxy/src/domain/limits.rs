@@ -15,6 +15,9 @@ pub const MESSAGE_BYTES_MAX: usize = 0x3fff_ffff;
 /// A Query or Parse up to this many bytes is opened and understood; a longer one is streamed and pins its client.
 pub const OPENED_MESSAGE_BYTES_MAX: usize = 1 << 20;
 
+/// Of a Parse that is longer, this much is looked at: within it its statement must have begun, if it has a name.
+pub const PARSE_HEAD_BYTES: usize = 8 * 1024;
+
 /// The longest text that is parsed, in bytes. The parser recurses without a bound of its own, up to once for each byte.
 pub const PARSED_BYTES_MAX: usize = 64 * 1024;
 

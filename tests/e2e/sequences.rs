@@ -224,9 +224,7 @@ fn discarding_ends_it() {
         assert_eq!(dev.metric(PINNED), 1, "{discard}");
         wire.query(discard);
         // It is told before its server connection is given back.
-        while dev.metric(PINNED) > 0 {
-            thread::yield_now();
-        }
+        assert!((0..1000).any(|_| dev.metric(PINNED) == 0), "{discard}");
         assert_eq!(wire.query("select lastval()"), NONE);
     }
 }

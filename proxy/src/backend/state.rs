@@ -275,6 +275,7 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sequences::Stay;
     use super::super::statement::Bodies;
     use super::*;
 
@@ -351,7 +352,7 @@ mod tests {
         state.prepare(&body, sent);
         state.sealed(100, 1);
         state.soil();
-        state.set_sequences(Sequences::Mixed);
+        state.set_sequences(Sequences::Mixed(Stay::default()));
         state.set_unnamed(Unnamed::Of(1, 1));
         state.given(Settings::of([("a".to_owned(), b"1")]));
         state.cleared();

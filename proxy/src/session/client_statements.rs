@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::backend::{BackendState, Body, Moment, Name, Parsing, Unnamed};
 use crate::domain::{Fault, Origin, SqlState};
+use crate::sql::first_word::may_execute;
 use crate::sql::{Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::inject;
@@ -55,6 +56,11 @@ impl Session {
             let serial = self.statements.unnamed_replaced(parse.rest, facts);
             backend.set_unnamed(Unnamed::Of(self.id, serial));
             self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
+            return Next::Go;
+        }
+        let is_unread = facts.as_ref().is_none_or(|facts| !facts.is_understood());
+        if is_unread && may_execute(parse.text, true) {
+            self.deny(message, unread_name(), backend, lanes);
             return Next::Go;
         }
         if std::str::from_utf8(parse.name).is_err() {
@@ -132,10 +138,16 @@ impl Session {
     /// A statement too long to be kept is on this server connection only, and so is its client.
     fn parse_unread(&mut self, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) {
         self.in_cycle = true;
-        self.pin = self.pin.or(Some(PinReason::NotUnderstood));
         if message.seen().get(HEAD) != Some(&0) {
+            let mut parts = message.seen()[HEAD..].splitn(3, |byte| *byte == 0).skip(1);
+            if parts.next().is_none_or(|text| may_execute(text, parts.next().is_some())) {
+                self.dropping = message.frame.total - message.seen().len();
+                return self.deny(message, unread_name(), backend, lanes);
+            }
+            self.pin = self.pin.or(Some(PinReason::NotUnderstood));
             return self.parse_free(message, lanes);
         }
+        self.pin = self.pin.or(Some(PinReason::NotUnderstood));
         let serial = self.statements.unnamed_replaced(&[], Some(Arc::new(Facts::unknown())));
         backend.set_unnamed(Unnamed::Of(self.id, serial));
         self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
@@ -425,6 +437,13 @@ impl Session {
 /// itself recurses in Postgres until the server process is gone, and all others with it.
 fn executes(facts: Option<&Arc<Facts>>) -> bool {
     facts.is_some_and(|facts| !facts.prepared.is_empty() && facts.pins != Some(PinReason::Prepare))
+}
+
+/// Why a text may not have a name: Postgres could be made to recurse by it, if SQL knew that name.
+fn unread_name() -> Fault {
+    let text = "a text that can't be read can't be prepared under a name if it may execute prepared statements";
+    Fault::new(Origin::Client, SqlState::FEATURE_NOT_SUPPORTED, text)
+        .hint("Prepare it without a name, or leave out what stands in front of its first word.")
 }
 
 /// Why SQL may not name prepared statements as it does: names of ours are nobody's.

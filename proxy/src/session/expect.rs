@@ -208,6 +208,22 @@ impl Expects {
         self.queue.is_empty()
     }
 
+    /// Whether nothing is owed but answers to cycles of ours.
+    pub(super) fn is_ours(&self) -> bool {
+        self.queue.iter().all(|each| {
+            matches!(
+                each,
+                Expect::Injected(
+                    Injected::Setting
+                        | Injected::Discard
+                        | Injected::Bind(_)
+                        | Injected::ReadBack(_)
+                        | Injected::MayGive
+                )
+            )
+        })
+    }
+
     pub(super) fn head(&self) -> Option<&Expect> {
         self.queue.front()
     }

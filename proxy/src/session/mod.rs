@@ -22,6 +22,7 @@ mod statements;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod trial;
 mod watched;
 
 use std::sync::Arc;

@@ -22,6 +22,7 @@ mod lodging;
 mod portals;
 mod records;
 mod statements;
+mod trial;
 
 /// A session between a client and one server connection at a time, and everything they were sent, as words.
 struct Stage {

@@ -6,6 +6,7 @@ pub mod analysis;
 pub mod catalog;
 pub mod effects;
 pub mod facts;
+pub mod first_word;
 pub mod guard_hit;
 mod lexer;
 pub mod measure;

@@ -216,10 +216,10 @@ const BREAKS: [(&str, &str, Severity, &str); 46] = [
         "drop table t",
     ),
     (
-        "drop index note_workspace_id_idx",
+        "drop index note_workspace_id_pgcordon",
         "index-missing",
         Severity::Low,
-        "create index note_workspace_id_idx on note (workspace_id)",
+        "create index note_workspace_id_pgcordon on note (workspace_id)",
     ),
     (
         "grant execute on function pg_terminate_backend(int, bigint) to public",

@@ -397,7 +397,7 @@ async fn what_a_tenant_raises_itself_is_forged() {
 }
 
 #[tokio::test]
-async fn the_newest_key_that_isnt_retired_makes_the_tag() {
+async fn a_new_key_makes_the_tag_when_it_is_a_minute_old_or_alone() {
     let database = family().await;
     let admin = database.admin().await;
     // Another key's pads, so that its tag is another.
@@ -407,9 +407,14 @@ async fn the_newest_key_that_isnt_retired_makes_the_tag() {
         (database.tenant(A).await, |id: i32| of_a(&format!("insert into seg (id, workspace_id) values ({id}, $A)")));
     assert_eq!(before.reports(&insert(1)).await, "1:+1");
     admin.batch_execute(newer).await.unwrap();
-    assert_eq!(before.reports(&insert(2)).await, "Forged", "a proxy that hasn't heard of it knows that it can't know");
-    admin.batch_execute("update cordon.signing_key set retired_at = now() where id = 2").await.unwrap();
+    assert_eq!(before.reports(&insert(2)).await, "1:+1", "not every proxy has heard of it yet");
+    let age = |id: i32| format!("update cordon.signing_key set created_at = now() - interval '61 s' where id = {id}");
+    admin.batch_execute(&age(1)).await.unwrap();
     assert_eq!(before.reports(&insert(3)).await, "1:+1");
+    admin.batch_execute(&age(2)).await.unwrap();
+    assert_eq!(before.reports(&insert(4)).await, "Forged", "a proxy that hasn't heard of it knows that it can't know");
+    admin.batch_execute("update cordon.signing_key set retired_at = now() where id = 2").await.unwrap();
+    assert_eq!(before.reports(&insert(5)).await, "1:+1");
     admin.batch_execute("update cordon.signing_key set retired_at = now()").await.unwrap();
     let refused = refusal(&before.client, "delete from seg").await;
     assert_eq!(refused, "42501", "without a key there is no workspace either");

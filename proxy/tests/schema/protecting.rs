@@ -77,7 +77,8 @@ async fn a_child_without_a_parent_is_told_before_anything_is_done() {
 #[tokio::test]
 async fn what_was_unique_is_unique_within_a_workspace() {
     let database = with(
-        "create table tag (id serial primary key, name text not null unique, slug text, gone bool not null default false);
+        "create table tag (id serial primary key, name text not null unique, slug text, gone bool not null default false,
+             note_id int references note, unique (note_id, slug));
          create unique index tag_slug on tag (lower(slug)) where not gone;
          create table uses (tag_name text references tag (name));",
     )
@@ -86,6 +87,8 @@ async fn what_was_unique_is_unique_within_a_workspace() {
     // A foreign key refers to the name.
     let done = protect(&database, "tag", &add).await;
     let note = |done: &Protected, word: &str| done.notes.iter().any(|note| note.contains(word));
+    // A note is a workspace's already, and with it the pair.
+    assert!(!note(&done, "tag_note_id_slug_key"), "{done:?}");
     assert!(
         note(&done, "tag_slug is unique within a workspace now") && note(&done, "tag_name_key stays unique"),
         "{done:?}"

@@ -8,7 +8,8 @@ use super::table::Table;
 use crate::control::RoleNames;
 use crate::control::schema::{SchemaError, ident};
 
-/// Unique constraints and indexes that lack a column: their names, the statement that widens each and the one that takes that
+/// Unique constraints and indexes that lack a column, and don't contain a reference to a protected table either, whose rows are a
+/// workspace's own: their names, the statement that widens each and the one that takes that
 /// back; none where foreign keys refer to it, or it is the primary key.
 const UNIQUE: &str = "\
     SELECT c.relname::text, \
@@ -23,7 +24,9 @@ const UNIQUE: &str = "\
         i.indisprimary \
     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u') \
-    WHERE i.indrelid = $1 AND i.indisunique ORDER BY c.relname";
+    WHERE i.indrelid = $1 AND i.indisunique AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class p ON p.oid = f.confrelid \
+        WHERE f.contype = 'f' AND f.conrelid = $1 AND p.relrowsecurity AND pg_catalog.cardinality(f.conkey) = 1 AND f.conkey[1] = ANY (i.indkey)) \
+    ORDER BY c.relname";
 
 /// Foreign keys between tables that both have a workspace column, which don't contain it. With each what closes it: a unique
 /// constraint on the other side, unless there is one, and the same foreign key by workspace. `{0}` names the rows of interest.

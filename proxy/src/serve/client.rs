@@ -95,6 +95,7 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     }
     drop(out);
     let session = Session::new(registered.slot().id, binding.workspace(), settings)
+        .of_key(binding.key_id().clone())
         .greeted(greeting.parameters, registered.pid());
     let _open = core.counters.client();
     Driver::new(core, socket, session, registered, binding, client, (database.into(), pool, home)).run().await;

@@ -11,6 +11,7 @@ use crate::wire::frame::HEAD;
 use crate::wire::inject;
 use crate::wire::open::{self, BindHead, Named, Parse, named};
 
+use super::channels;
 use super::client::{Message, Next};
 use super::expect::{Bound, Expect, Injected, Own, Parsed};
 use super::happened::Texts;
@@ -48,23 +49,51 @@ impl Session {
             self.deny(message, fault, backend, lanes);
             return Next::Go;
         }
+        let renamed = match self.renamed(parse.text, facts.as_ref(), backend, core) {
+            Ok(renamed) => renamed,
+            Err(fault) => {
+                self.deny(message, fault, backend, lanes);
+                return Next::Go;
+            }
+        };
         if let Some(facts) = &facts {
             self.surface(facts, message, backend, lanes);
         }
+        let parse = Parse { rest: &channels::rest(&parse, renamed.as_ref()), ..parse };
+        let next = self.parse_opened(&parse, renamed.is_some(), facts, message, backend, core, lanes);
+        // What is owed for it is the last that was queued.
+        let behind = self.expects.next_at();
+        self.note_changed(behind.saturating_sub(1)..behind, renamed);
+        next
+    }
+
+    /// A Parse whose text may be another one than the message's.
+    #[allow(clippy::too_many_arguments, reason = "it is the second half of `parse`")]
+    fn parse_opened(
+        &mut self,
+        parse: &Parse<'_>,
+        is_renamed: bool,
+        facts: Option<Arc<Facts>>,
+        message: Message<'_>,
+        backend: &mut BackendState,
+        core: &mut Core<'_>,
+        lanes: &mut Lanes,
+    ) -> Next {
         if parse.name.is_empty() {
             let serial = self.statements.unnamed_replaced(parse.rest, facts);
             backend.set_unnamed(Unnamed::Of(self.id, serial));
-            self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
+            self.send_parse(parse, is_renamed, message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
             return Next::Go;
         }
         if std::str::from_utf8(parse.name).is_err() {
             // What it says depends on the client's encoding, in which only Postgres can read it.
             self.pin = self.pin.or(Some(PinReason::NotUnderstood));
-            self.parse_free(message, lanes);
+            self.send_parse(parse, is_renamed, message, Expect::Parse(Parsed::Free), lanes);
             return Next::Go;
         }
         if self.statements.get(parse.name).is_some() {
-            self.parse_again(message, parse.name, backend, lanes);
+            self.know_again(message, parse.name, backend, lanes);
+            self.send_parse(parse, is_renamed, message, Expect::Parse(Parsed::Free), lanes);
             return Next::Go;
         }
         if let Some(fault) = self.statements.no_room_for(parse.name, parse.rest, core.bodies) {
@@ -78,7 +107,7 @@ impl Session {
             kept.place = Place::Own;
             self.take_back(parse.name, message, lanes);
             let expect = Expect::Parse(Parsed::Named { name: parse.name.into(), body: body.id(), sent });
-            self.send(message, expect, lanes);
+            self.send_parse(parse, is_renamed, message, expect, lanes);
             return Next::Go;
         }
         // Somebody may have prepared the same here. But tables may have been altered since, by whomever, and this client
@@ -86,6 +115,23 @@ impl Session {
         let expect = Expect::Parse(Parsed::Named { name: parse.name.into(), body: body.id(), sent });
         self.prepare(message, &body, sent, expect, backend, lanes);
         Next::Go
+    }
+
+    /// Passes a Parse on, as it came or with another text.
+    fn send_parse(
+        &mut self,
+        parse: &Parse<'_>,
+        is_renamed: bool,
+        message: Message<'_>,
+        expect: Expect,
+        lanes: &mut Lanes,
+    ) {
+        if is_renamed {
+            inject::parse(lanes.server.author(message.input), parse.name, parse.rest);
+            self.expects.push(expect, &mut lanes.client);
+        } else {
+            self.send(message, expect, lanes);
+        }
     }
 
     /// Whether a text names prepared statements of which an error could still take one away, or bring one back.
@@ -108,7 +154,7 @@ impl Session {
         let seen = message.seen();
         let may_lose_names = self.may_lose_names();
         let name = match message.frame.tag {
-            b'Q' => return self.in_cycle,
+            b'Q' | b'F' => return self.in_cycle,
             b'P' => return (may_lose_names || self.expects.may_undo_names()) && seen.get(HEAD) != Some(&0),
             b'E' => {
                 // Another cycle's error may leave the portal bound to what it was before.
@@ -144,7 +190,7 @@ impl Session {
     /// The client prepares under a name that it has already. Postgres itself raises the error: the name is made known
     /// to it first, with an empty text, which not even a failed transaction refuses, and the server connection is
     /// cleared when it is given back.
-    fn parse_again(&mut self, message: Message<'_>, name: &[u8], backend: &mut BackendState, lanes: &mut Lanes) {
+    fn know_again(&mut self, message: Message<'_>, name: &[u8], backend: &mut BackendState, lanes: &mut Lanes) {
         if self.statements.get(name).is_none_or(|statement| statement.place == Place::Shared) {
             let out = lanes.server.author(message.input);
             inject::about_statement(out, b'C', name);
@@ -154,7 +200,6 @@ impl Session {
             self.thrown_away.push(name.into());
             backend.soil();
         }
-        self.parse_free(message, lanes);
     }
 
     /// Makes the client's statements that are named in SQL known under the client's own names. What executes them or takes

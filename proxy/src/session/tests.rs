@@ -6,10 +6,10 @@ use bytes::BytesMut;
 
 use super::{AuditPolicy, Core, Habits, Idle, Lanes, Leaving, Progress, Session, Taken, Texts};
 use crate::backend::{BackendState, Bodies, Parameters, Settings};
-use crate::domain::{Fault, Origin, SqlState, WorkspaceId};
+use crate::domain::{Fault, KeyId, Origin, SqlState, WorkspaceId};
 use crate::quota::Accounts;
-use crate::sql::{Analysis, Catalog, PinReason};
-use crate::tenant::{ContextNames, Guard, SigningKey};
+use crate::sql::{Analysis, Catalog, PinReason, Rules};
+use crate::tenant::{ChannelKey, ContextNames, Guard, SigningKey};
 use crate::wire::frame::{Frame, HEAD};
 use crate::wire::inject;
 
@@ -33,6 +33,7 @@ struct Stage {
     names: ContextNames,
     now: i64,
     guard: Guard,
+    allowed: Rules,
     accounts: Accounts,
     catalog: Option<Arc<Catalog>>,
     audit: AuditPolicy,
@@ -48,7 +49,7 @@ impl Stage {
     fn with(settings: Arc<Settings>) -> Self {
         let workspace: WorkspaceId = "00000000-0000-0000-0000-00000000000a".parse().expect("a uuid");
         Self {
-            session: Session::new(1, Some(workspace), settings),
+            session: Session::new(1, Some(workspace), settings).of_key(KeyId::new("k")),
             backend: BackendState::new(7, 0),
             analysis: Analysis::default(),
             bodies: Bodies::default(),
@@ -56,6 +57,7 @@ impl Stage {
             names: ContextNames::default(),
             now: 1_000_000,
             guard: Guard::default(),
+            allowed: Rules::default(),
             accounts: Accounts::new(crate::quota::Settings::default(), Arc::default()),
             catalog: None,
             audit: AuditPolicy { strict: false, texts: Texts::Normalized, refuses: false },
@@ -105,6 +107,8 @@ impl Stage {
             now_us: self.now * 1_000_000,
             seed: &|| 0.5,
             guard: &self.guard,
+            allowed: &|_| self.allowed,
+            channel_key: &|_| Some(ChannelKey::new(vec![1; 32])),
             catalog: &|| catalog.clone(),
             accounts: &self.accounts,
             audit: self.audit,

@@ -15,14 +15,16 @@ use crate::domain::Secret;
 use crate::tenant::ContextNames;
 
 /// The migrations, in order.
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 6] = [
     ("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql")),
     ("V3__audit", include_str!("../../../../migrations/0003_audit.sql")),
     ("V4__quota", include_str!("../../../../migrations/0004_quota.sql")),
     ("V5__deny", include_str!("../../../../migrations/0005_deny.sql")),
+    ("V7__key_allow", include_str!("../../../../migrations/0007_key_allow.sql")),
+    ("V8__channels", include_str!("../../../../migrations/0008_channels.sql")),
 ];
 /// The version of the newest.
-const NEWEST: i64 = 5;
+const NEWEST: i64 = 8;
 /// Where refinery keeps what it has done.
 const HISTORY: &str = "cordon.schema_history";
 /// The key of the advisory lock under which one migration at a time runs: "cordon" in ASCII.

@@ -60,7 +60,9 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     let binding = Binding::of(&verified);
     let pool = core.pools.get(&database, binding.role());
     let opened = async {
-        let settings = startup_settings::of(&startup, &binding, &core.shared.names, &core.shared.live.load().guard)?;
+        let allowed = core.shared.snapshot.load().allowed(binding.key_id());
+        let guard = &core.shared.live.load().guard;
+        let settings = startup_settings::of(&startup, &binding, &core.shared.names, guard, allowed)?;
         let greeting = greeting::learn(&core, &pool, &database, &binding, &settings, &client).await?;
         let home = pool.settle(&binding).await;
         let secret_bytes = if startup.minor >= 2 { LONG_SECRET_BYTES } else { SECRET_BYTES };

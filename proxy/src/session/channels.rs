@@ -12,7 +12,9 @@ use crate::domain::limits::CHANNELS_MAX;
 use crate::domain::{Fault, Origin, SqlState};
 use crate::sql::channels::{self, Renamed, Shifts};
 use crate::sql::guard_functions::{self, NOTIFY, NOTIFY_OID};
+use crate::sql::guard_hit::is_switched_on;
 use crate::sql::{Channel, Facts, GuardHit, Rule};
+use crate::wire::inject;
 use crate::wire::open::{self, Parse};
 
 use super::admission::kept_text;
@@ -51,7 +53,7 @@ impl Session {
         core: &Core<'_>,
     ) -> Result<Option<Renamed>, Fault> {
         let mentions = facts.map_or(&[][..], |facts| &facts.channels);
-        let is_odd = !text.iter().all(|byte| byte.is_ascii() && *byte != b'\\');
+        let is_odd = !text.is_ascii() || text.contains(&b'\\');
         let Some(workspace) = self.workspace.filter(|_| is_odd || !mentions.is_empty()) else { return Ok(None) };
         if !core.guard.has_own_channels(self.allowed(core)) {
             return Ok(None);
@@ -129,12 +131,28 @@ impl Session {
         self.workspace?;
         let hit = match open::function_oid(message.seen())? {
             NOTIFY_OID => GuardHit::Calls(Rule::Channels, NOTIFY),
+            inject::SET_CONFIG_OID if message.can_be_opened() => of_setting(message, core)?,
             number => {
                 let (rule, name) = guard_functions::by_number(number)?;
                 GuardHit::Calls(rule, name)
             }
         };
         self.judged(&[hit], None, core)
+    }
+}
+
+/// What a FunctionCall of `set_config` attempts.
+fn of_setting(message: Message<'_>, core: &Core<'_>) -> Option<GuardHit> {
+    let [Some(name), value] = open::set_config(message.seen()).ok()? else { return None };
+    let name = std::str::from_utf8(name).ok()?.to_ascii_lowercase();
+    let value = value.and_then(|value| std::str::from_utf8(value).ok());
+    match name.as_str() {
+        name if core.names.contains(name) => Some(GuardHit::TouchesContext(name.into())),
+        "role" if value == Some("none") => None,
+        "role" | "session_authorization" => Some(GuardHit::ChangesRole),
+        // NULL resets it.
+        "row_security" => value.is_some_and(|value| !is_switched_on(value)).then_some(GuardHit::SetsRowSecurity),
+        _ => None,
     }
 }
 

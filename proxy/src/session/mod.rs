@@ -17,6 +17,7 @@ mod idle;
 mod lodging;
 mod outcome;
 mod portals;
+mod preparing;
 mod reports;
 mod server;
 mod statements;

@@ -123,6 +123,11 @@ pub enum GuardHit {
     HidesChannel,
 }
 
+/// Whether a value of row_security is the one that it has anyway: pg_dump gives it that.
+pub fn is_switched_on(value: &str) -> bool {
+    ["on", "true", "yes", "1"].iter().any(|on| value.eq_ignore_ascii_case(on))
+}
+
 /// What is changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {

@@ -152,7 +152,7 @@ pub fn fault(hit: &GuardHit) -> Fault {
                 .hint("A prepared transaction would outlive its server connection and hold its locks unseen.")
         }
         GuardHit::SetsRowSecurity => denied("row_security can't be switched off: it keeps workspaces apart".to_owned())
-            .hint("It is on, and may be set to that: pg_dump --enable-row-security does."),
+            .hint("It is on, and may be set to that: pg_dump --enable-row-security writes it so."),
         GuardHit::ChangesObject(command, object) => of_object(command, object),
         GuardHit::RunsDo => denied("DO is not allowed: what it runs can't be seen".to_owned()).hint(ALLOWED_BY_KEY),
         GuardHit::Calls(Rule::DynamicSql, name) => {
@@ -174,6 +174,7 @@ pub fn fault(hit: &GuardHit) -> Fault {
         GuardHit::Calls(_, name) => denied(format!("{name} is not allowed")).hint(ALLOWED_BY_KEY),
         GuardHit::ChangesLargeObject(command) => {
             denied(format!("{command} is not allowed: large objects are in one name space for all workspaces"))
+                .hint("Keep the bytes in a column of type bytea.")
         }
         GuardHit::UsesServerFile(command) => of_server_file(command),
         GuardHit::Locks(relation) => {

@@ -256,7 +256,7 @@ async fn a_check_changes_nothing_and_believes_no_search_path() {
 async fn what_was_never_hardened_is_reported() {
     let database = Database::protected().await;
     let found = findings(&database).await;
-    for id in ["catalog-unhardened", "temp-granted", "language-open"] {
+    for id in ["catalog-unhardened", "temp-granted", "language-open", "notify-open"] {
         assert!(found.iter().any(|finding| finding.id == id), "{id}: {found:#?}");
     }
 }

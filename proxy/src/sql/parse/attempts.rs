@@ -2,7 +2,7 @@
 //! only looked at where Postgres would look a name up.
 
 use super::super::guard_functions::{self, NOTIFY};
-use super::super::guard_hit::{GuardHit, NAME_FUNCTIONS, NAME_TYPES, SCHEMA, Watched};
+use super::super::guard_hit::{GuardHit, NAME_FUNCTIONS, NAME_TYPES, SCHEMA, Watched, is_switched_on};
 use super::tree::{FuncCall, Node, ObjectType, TypeName, VariableSetKind, VariableSetStmt, node::Node as Inner};
 use super::{constant, qualified, strings};
 
@@ -62,7 +62,7 @@ impl<'t> Attempts<'t> {
         match setting {
             "role" if value == Some("none") => {}
             "role" | "session_authorization" => self.hit(GuardHit::ChangesRole),
-            "row_security" if !value.is_some_and(is_on) => self.hit(GuardHit::SetsRowSecurity),
+            "row_security" if !value.is_some_and(is_switched_on) => self.hit(GuardHit::SetsRowSecurity),
             _ => self.setting(setting),
         }
         if setting == "search_path" {
@@ -83,7 +83,7 @@ impl<'t> Attempts<'t> {
             }
             "role" | "session_authorization" => {}
             "row_security" if takes(VariableSetKind::VarSetValue) => {
-                if !values(set).all(|value| is_on(&value)) {
+                if !values(set).all(|value| is_switched_on(&value)) {
                     self.hit(GuardHit::SetsRowSecurity);
                 }
             }
@@ -145,11 +145,6 @@ impl<'t> Attempts<'t> {
             self.hit(GuardHit::AltersRole(command[1]));
         }
     }
-}
-
-/// Whether a value of a switch is the one that it has anyway: pg_dump gives row_security that.
-pub(super) fn is_on(value: &str) -> bool {
-    ["on", "true", "yes", "1"].iter().any(|on| value.eq_ignore_ascii_case(on))
 }
 
 /// The values of a SET, as far as they are constants.

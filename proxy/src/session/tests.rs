@@ -14,6 +14,7 @@ use crate::wire::frame::{Frame, HEAD};
 use crate::wire::inject;
 
 mod books;
+mod channels;
 mod context;
 mod copying;
 mod effects;

@@ -1,5 +1,7 @@
 //! Revoking a key ends what was opened with it.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use pgcordon_tests::dev::Dev;
 use pgcordon_tests::wire::{Url, Wire, query};
 
@@ -23,4 +25,76 @@ fn a_revoked_key_ends_its_sessions_and_the_connections_that_carried_its_workspac
     });
     assert!(gone, "the server process that carried the workspace lives on");
     assert_eq!(Wire::open(dev.globex()).value("select 1"), "1");
+}
+
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The keys of the seals are replaced while clients write: no statement fails, and no row goes uncounted.
+#[test]
+fn the_keys_of_the_seals_are_replaced_under_traffic() {
+    let data = tempfile::tempdir().unwrap();
+    let data_dir = data.path().join("data");
+    let dev =
+        Dev::run(&["--pool-size", "3", "--quota", "segments=Segment:100000", "--data-dir", data_dir.to_str().unwrap()]);
+    let configuration = data_dir.join("pgcordon.toml");
+    let seal = |words: &[&str]| {
+        let mut command = std::process::Command::new(pgcordon_tests::dev::binary());
+        let done = command.arg("seal").args(words).arg("--config").arg(&configuration).output().unwrap();
+        (
+            done.status.code(),
+            String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr),
+        )
+    };
+    let (written, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let mut admin = dev.admin();
+    std::thread::scope(|scope| {
+        // Whatever fails, the clients end.
+        let _stops = Stops(&stop);
+        for number in 0..4 {
+            let (dev, written, stop) = (&dev, &written, &stop);
+            scope.spawn(move || {
+                let mut wire = Wire::open(if number == 3 { dev.globex() } else { dev.acme() });
+                let insert = "insert into \"Segment\" (name) values ('n ' || gen_random_uuid())";
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(wire.query(insert), "C(INSERT 0 1) Z(I)");
+                    let several = format!("begin; select 1; {insert}; commit");
+                    assert_eq!(wire.query(&several), "C(BEGIN) T D(1) C(SELECT 1) C(INSERT 0 1) C(COMMIT) Z(I)");
+                    written.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let turns = || {
+            let before = written.load(Ordering::Relaxed);
+            let goes_on = (0..4000).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                written.load(Ordering::Relaxed) >= before + 40
+            });
+            assert!(goes_on, "the clients have stopped");
+        };
+        turns();
+        assert_eq!(seal(&["rotate"]).0, Some(0));
+        turns();
+        // Its first minute is over: meters report under it.
+        admin.query("update cordon.signing_key set created_at = created_at - interval '2 minutes'");
+        turns();
+        let (code, said) = seal(&["retire"]);
+        assert!(code == Some(1) && said.contains("--now"), "{code:?} {said}");
+        assert_eq!(seal(&["retire", "--now"]), (Some(0), "retired the key 1\n".to_owned()));
+        turns();
+    });
+    for (place, before) in [(0, 24), (1, 15)] {
+        let id = dev.text(&format!("/workspaces/{place}/id"));
+        let count: u64 =
+            admin.value(&format!("select count(*) from \"Segment\" where \"workspaceId\" = '{id}'")).parse().unwrap();
+        let used = dev.http(&format!("/api/workspaces/{id}/quota"))["quotas"][0]["currentUsage"].as_u64().unwrap();
+        let odd = admin.rows("select concat_ws(' ', at, event_type, detail) from cordon.audit_event where event_type = 'SUSPICIOUS_ACTIVITY'");
+        assert!(count > before && used == count, "{place}: {used} of {count}: {odd:?}");
+    }
+    assert_eq!(admin.value("select count(*) from cordon.audit_event where event_type = 'SUSPICIOUS_ACTIVITY'"), "0");
 }

@@ -186,6 +186,61 @@ fn a_statement_that_executes_itself_takes_nobody_down() {
     });
 }
 
+/// The same by texts that the proxy can't read: too long to be parsed, too long to be opened, or in an encoding or notation of
+/// their own.
+#[test]
+fn nor_does_one_that_nobody_can_read() {
+    on_one_and_on_many(|stage| {
+        let pad = |bytes: usize| format!("/*{}*/", "x".repeat(bytes));
+        let (long, longer) = (pad(70 << 10), pad((1 << 20) + 100));
+        for keep in ["", "prepare x as select 1"] {
+            let texts = [
+                format!("{long} execute a"),
+                format!("execute a {long}"),
+                format!("{longer} execute a"),
+                format!("execute a {longer}"),
+                format!("; create table t as {longer} execute a"),
+                format!("create table t as execute a {long}"),
+            ];
+            for text in &texts {
+                stage.attempt(keep);
+                stage.attacker.send(&[parse("a", text), sync(), query("explain execute a")].concat());
+                assert_eq!(stage.attacker.cycles(2), "E(0A000) Z(I) E(26000) Z(I)", "{}", &text[..20]);
+                stage.attacker.query("discard all");
+            }
+            stage.attempt(keep);
+            let ours = (1..20).map(|number| format!("pgcordon:{number}"));
+            for text in ours.map(|ours| format!("execute \"{ours}\" {long}")) {
+                let explain = format!("explain {text}");
+                stage.attacker.send(&[parse("", "select 1"), parse("b", &text), sync(), query(&explain)].concat());
+                assert_eq!(stage.attacker.cycles(2), "1 E(0A000) Z(I) E(26000) Z(I)");
+            }
+            stage.attacker.query("discard all");
+            stage.attempt(keep);
+            for setting in ["standard_conforming_strings = off", "client_encoding = latin1"] {
+                stage.attacker.query(&format!("set {setting}"));
+            }
+            for text in [&b"execute a('\\'')"[..], b"execute a /* \xe9 */"] {
+                let parse = [&b"P\0\0\0\0a\0"[..], text, b"\0\0\0"].concat();
+                let length = u32::try_from(parse.len() - 1).unwrap();
+                let parse = [&parse[..1], &length.to_be_bytes()[..], &parse[5..]].concat();
+                stage
+                    .attacker
+                    .send(&[parse, sync(), query("explain execute a('x')"), query("explain execute a")].concat());
+                let answer = stage.attacker.cycles(3);
+                assert_eq!(answer, "E(0A000) Z(I) E(26000) Z(I) E(26000) Z(I)", "{}", text.escape_ascii());
+            }
+            stage.attacker.query("discard all");
+        }
+        // Others of that length are prepared as ever.
+        let text = format!("select 1 {longer}");
+        stage.attacker.send(&[parse("a", &text), sync(), query("explain execute a")].concat());
+        assert!(stage.attacker.cycles(2).starts_with("1 Z(I) T D(Result"));
+        stage.attacker.query("discard all");
+        assert_eq!(stage.victim().query("select 1"), "T D(1) C(SELECT 1) Z(I)");
+    });
+}
+
 /// Postgres bounds how deep a text may nest; the parser in the proxy doesn't, and runs where every tenant's sessions do.
 #[test]
 fn a_text_without_a_bottom_ends_nobody_elses_session() {

@@ -21,6 +21,16 @@ pub enum Sequences {
     Untouched,
     /// Those of one stay.
     Of(Stay),
-    /// Anybody's.
-    Mixed,
+    /// Anybody's. The last to use the server connection was this stay.
+    Mixed(Stay),
+}
+
+impl Sequences {
+    /// The stay that used the server connection last, if any.
+    pub const fn last(self) -> Option<Stay> {
+        match self {
+            Self::Untouched => None,
+            Self::Of(stay) | Self::Mixed(stay) => Some(stay),
+        }
+    }
 }

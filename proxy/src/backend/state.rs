@@ -18,7 +18,9 @@ pub type SessionId = u64;
 pub struct BackendState {
     pid: i32,
     clock_offset: i64,
-    sealed_until: Option<i64>,
+    mark: Option<u32>,
+    /// Until when by our clock, and with which key.
+    sealed: Option<(i64, i32)>,
     meter_tag: Option<MeterTag>,
     settings: Arc<Settings>,
     reported: Arc<Parameters>,
@@ -59,7 +61,8 @@ impl BackendState {
         Self {
             pid,
             clock_offset,
-            sealed_until: None,
+            mark: None,
+            sealed: None,
             meter_tag: None,
             settings: Settings::none(),
             reported: Arc::default(),
@@ -76,7 +79,7 @@ impl BackendState {
 
     /// `DISCARD ALL` was run: nothing is left of anybody.
     pub fn cleared(&mut self) {
-        self.sealed_until = None;
+        self.sealed = None;
         self.settings = Settings::none();
         self.deallocated();
         self.unnamed = Unnamed::None;
@@ -88,6 +91,17 @@ impl BackendState {
     #[must_use]
     pub fn reporting(self, reported: Arc<Parameters>) -> Self {
         Self { reported, ..self }
+    }
+
+    /// The same, in a database that has `cordon.mark()` under this number.
+    #[must_use]
+    pub fn marking(self, mark: Option<u32>) -> Self {
+        Self { mark, ..self }
+    }
+
+    /// The number of the function that has a seal verified once for each bind.
+    pub const fn mark(&self) -> Option<u32> {
+        self.mark
     }
 
     /// What the server has reported of its settings, whoever was served.
@@ -110,14 +124,14 @@ impl BackendState {
         self.clock_offset
     }
 
-    /// Whether the context is sealed beyond `now` (seconds since the epoch, our clock).
-    pub fn is_sealed(&self, now: i64) -> bool {
-        self.sealed_until.is_some_and(|until| now < until)
+    /// Whether the context is sealed beyond `now` (seconds since the epoch, our clock), with this key.
+    pub fn is_sealed(&self, now: i64, key_id: i32) -> bool {
+        self.sealed.is_some_and(|(until, with)| now < until && with == key_id)
     }
 
-    /// The context is sealed, and is to be sealed anew after `until` (our clock).
-    pub const fn sealed(&mut self, until: i64) {
-        self.sealed_until = Some(until);
+    /// The context is sealed with this key, and is to be sealed anew after `until` (our clock), or with another key.
+    pub const fn sealed(&mut self, until: i64, key_id: i32) {
+        self.sealed = Some((until, key_id));
     }
 
     /// The tag that this server process' meters put into their reports, as of the last seal.
@@ -132,7 +146,7 @@ impl BackendState {
 
     /// The context may be gone or another: it is to be sealed anew before the next statement.
     pub const fn unsealed(&mut self) {
-        self.sealed_until = None;
+        self.sealed = None;
     }
 
     /// The settings that were given to the server connection.
@@ -261,6 +275,7 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sequences::Stay;
     use super::super::statement::Bodies;
     use super::*;
 
@@ -335,14 +350,14 @@ mod tests {
         let body = bodies.intern(0, b"select 1", None);
         let sent = bodies.moment();
         state.prepare(&body, sent);
-        state.sealed(100);
+        state.sealed(100, 1);
         state.soil();
-        state.set_sequences(Sequences::Mixed);
+        state.set_sequences(Sequences::Mixed(Stay::default()));
         state.set_unnamed(Unnamed::Of(1, 1));
         state.given(Settings::of([("a".to_owned(), b"1")]));
         state.cleared();
         assert_eq!(state.sequences(), Sequences::Untouched);
-        assert!(!state.is_sealed(0) && !state.is_soiled() && state.unnamed() == Unnamed::None);
+        assert!(!state.is_sealed(0, 1) && !state.is_soiled() && state.unnamed() == Unnamed::None);
         assert!(state.statement(&body, Parsing::sent(sent)).is_none() && state.settings().iter().count() == 0);
     }
 

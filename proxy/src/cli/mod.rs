@@ -24,6 +24,7 @@ pub mod migrate;
 mod output;
 pub mod protect;
 pub mod quota;
+pub mod seal;
 pub mod serve;
 pub mod workspace;
 
@@ -48,7 +49,7 @@ enum Command {
     Migrate(migrate::Args),
     /// Makes tables tenant-safe
     Protect(protect::ProtectArgs),
-    /// Undoes `protect`; the workspace column, its default and its index stay
+    /// Undoes `protect`; a column that it added stays, with its data
     Unprotect(protect::UnprotectArgs),
     /// Counts a resource and holds its limit
     Meter(meter::Args),
@@ -56,6 +57,8 @@ enum Command {
     Harden(harden::Args),
     /// Reports every hole in the isolation, worst first
     Check(check::Args),
+    /// Shows, replaces and retires the keys of the seals
+    Seal(seal::Args),
     /// Creates, lists, suspends and deletes workspaces
     Workspace(workspace::Args),
     /// Creates, lists, rotates and revokes API keys
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Meter(args) => meter::run(args),
         Command::Harden(args) => harden::run(args),
         Command::Check(args) => check::run(args),
+        Command::Seal(args) => seal::run(args),
         Command::Workspace(args) => workspace::run(args),
         Command::Key(args) => key::run(args),
         Command::Audit(args) => audit::run(args),

@@ -16,11 +16,18 @@ pub struct ProtectArgs {
     #[arg(long, value_name = "C")]
     column: Option<String>,
     /// Adds the workspace column where there is none
-    #[arg(long, conflicts_with = "via")]
+    #[arg(long)]
     add_column: bool,
-    /// The foreign key, or its column, by which rows belong to a protected parent
-    #[arg(long, value_name = "FK", conflicts_with = "column")]
+    /// The foreign key, or its column, by which rows belong to a protected parent; with --add-column, where the workspace of the
+    /// rows that are there comes from
+    #[arg(long, value_name = "FK")]
     via: Option<String>,
+    /// The workspace, by name or id, of the rows that are there and have none
+    #[arg(long, value_name = "W")]
+    workspace: Option<String>,
+    /// With --add-column: what is unique stays so across workspaces
+    #[arg(long, requires = "add_column")]
+    keep_unique: bool,
     /// Prints the SQL and changes nothing
     #[arg(long)]
     dry_run: bool,
@@ -45,7 +52,14 @@ pub struct UnprotectArgs {
 /// No such table, no workspace column, Postgres unreachable.
 pub fn run(args: ProtectArgs) -> Result<(), Failure> {
     let settings = args.configured.settings()?;
-    let options = Options { column: args.column, add_column: args.add_column, via: args.via, dry_run: args.dry_run };
+    let options = Options {
+        column: args.column,
+        add_column: args.add_column,
+        via: args.via,
+        workspace: args.workspace,
+        keep_unique: args.keep_unique,
+        dry_run: args.dry_run,
+    };
     block_on(async {
         let mut client = administrator(&settings).await?;
         for table in &args.tables {
@@ -70,7 +84,7 @@ pub fn run_undo(args: UnprotectArgs) -> Result<(), Failure> {
                 protect::unprotect(&mut client, &settings.upstream.roles, table, args.dry_run).await.map_err(schema)?;
             tell(
                 &done,
-                "is no longer protected, and closed to tenants; its column, default and index stay",
+                "is no longer protected, and closed to tenants; a column that was added stays, with its data",
                 args.dry_run,
             );
         }
@@ -81,10 +95,12 @@ pub fn run_undo(args: UnprotectArgs) -> Result<(), Failure> {
 fn tell(done: &Protected, what: &str, dry_run: bool) {
     if dry_run {
         say!("-- {}", done.table);
-        for statement in &done.statements {
-            say!("{statement};");
-        }
+        done.notes.iter().for_each(|note| say!("-- Note: {note}"));
+        say!("BEGIN;");
+        done.statements.iter().for_each(|statement| say!("{statement};"));
+        say!("COMMIT;");
     } else {
         say!("{} {what}", done.table);
+        done.notes.iter().for_each(|note| say!("  note: {note}"));
     }
 }

@@ -7,7 +7,7 @@ use crate::auth::{Directory, KeyRecord};
 use crate::domain::{KeyId, WorkspaceId};
 use crate::quota::Definitions;
 use crate::sql::Rules;
-use crate::tenant::{ChannelKey, SigningKey};
+use crate::tenant::{ChannelKey, SigningKeys};
 
 /// A workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,23 +20,28 @@ pub struct Workspace {
     pub suspended: bool,
 }
 
-/// Keys, workspaces, the signing key and quotas at one moment.
+/// Keys, workspaces, the keys of seals and quotas at one moment.
 pub struct Snapshot {
     keys: HashMap<Box<str>, Arc<KeyRecord>, ahash::RandomState>,
     workspaces: Vec<Workspace>,
     /// Where each stands in `workspaces`.
     places: HashMap<WorkspaceId, usize, ahash::RandomState>,
     channel_keys: HashMap<WorkspaceId, ChannelKey, ahash::RandomState>,
-    signing_key: SigningKey,
+    signing_keys: SigningKeys,
     quotas: Arc<Definitions>,
 }
 
 impl Snapshot {
     /// A snapshot of what was loaded together.
-    pub fn new(keys: Vec<KeyRecord>, workspaces: Vec<Workspace>, signing_key: SigningKey, quotas: Definitions) -> Self {
+    pub fn new(
+        keys: Vec<KeyRecord>,
+        workspaces: Vec<Workspace>,
+        signing_keys: SigningKeys,
+        quotas: Definitions,
+    ) -> Self {
         let keys = keys.into_iter().map(|key| (key.key_id.as_str().into(), Arc::new(key))).collect();
         let places = workspaces.iter().enumerate().map(|(place, workspace)| (workspace.id, place)).collect();
-        Self { keys, workspaces, places, channel_keys: HashMap::default(), signing_key, quotas: Arc::new(quotas) }
+        Self { keys, workspaces, places, channel_keys: HashMap::default(), signing_keys, quotas: Arc::new(quotas) }
     }
 
     /// The same, with the secrets in the names of the workspaces' channels.
@@ -45,9 +50,9 @@ impl Snapshot {
         Self { channel_keys: keys.into_iter().collect(), ..self }
     }
 
-    /// The key that new seals are made with.
-    pub const fn signing_key(&self) -> &SigningKey {
-        &self.signing_key
+    /// The keys of seals.
+    pub const fn signing_keys(&self) -> &SigningKeys {
+        &self.signing_keys
     }
 
     /// Resources and limits.

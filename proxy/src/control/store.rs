@@ -14,7 +14,7 @@ use crate::audit::{self, Event, EventType};
 use crate::auth::{ApiKeySecret, KeyRecord};
 use crate::domain::{KeyId, KeyKind, WorkspaceId};
 use crate::sql::{Rule, Rules};
-use crate::tenant::{ChannelKey, SigningKey};
+use crate::tenant::{ChannelKey, SigningKey, SigningKeys};
 
 /// What can be wrong with a request for control data.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, St
         .await
         .map_err(missing)?;
     let signing = snapshot
-        .query_opt("SELECT secret FROM cordon.signing_key WHERE retired_at IS NULL ORDER BY id DESC LIMIT 1", &[])
+        .query("SELECT id, secret FROM cordon.signing_key WHERE retired_at IS NULL ORDER BY id DESC LIMIT 2", &[])
         .await
         .map_err(missing)?;
     let quotas = quota_store::load(&snapshot).await?;
@@ -108,8 +108,9 @@ pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, St
         .map(|row| (WorkspaceId::new(row.get("id")), ChannelKey::new(row.get("channel_key"))))
         .collect();
     let workspaces = workspaces.iter().map(workspace).collect();
-    let signing_key = SigningKey::new(signing.ok_or(StoreError::NoSigningKey)?.get("secret"));
-    Ok(Snapshot::new(keys, workspaces, signing_key, quotas).with_channel_keys(channel_keys))
+    let signing = signing.iter().map(|row| SigningKey::new(row.get("id"), row.get("secret")));
+    let signing_keys = SigningKeys::new(signing).ok_or(StoreError::NoSigningKey)?;
+    Ok(Snapshot::new(keys, workspaces, signing_keys, quotas).with_channel_keys(channel_keys))
 }
 
 pub(super) fn missing(error: tokio_postgres::Error) -> StoreError {

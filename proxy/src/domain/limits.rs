@@ -15,6 +15,9 @@ pub const MESSAGE_BYTES_MAX: usize = 0x3fff_ffff;
 /// A Query or Parse up to this many bytes is opened and understood; a longer one is streamed and pins its client.
 pub const OPENED_MESSAGE_BYTES_MAX: usize = 1 << 20;
 
+/// Of a Parse that is longer, this much is looked at: within it its statement must have begun, if it has a name.
+pub const PARSE_HEAD_BYTES: usize = 8 * 1024;
+
 /// The longest text that is parsed, in bytes. The parser recurses without a bound of its own, up to once for each byte.
 pub const PARSED_BYTES_MAX: usize = 64 * 1024;
 
@@ -87,6 +90,22 @@ pub const UNASKED_WRITES_MAX: u8 = 3;
 
 /// For how long a client that does something all the time need not make way.
 pub const YIELD_TURN: Duration = Duration::from_millis(100);
+
+/// How many texts of a workspace are looked at to learn whether its clients ask for numbers of sequences. Behind them they
+/// are believed not to, until one does.
+pub const TRIAL_LOOKS_MAX: u16 = 4096;
+
+/// How many of these looks a session is granted at once.
+pub const TRIAL_LOOKS_AT_ONCE: u16 = 16;
+
+/// Behind how many statements that take numbers its clients stay meanwhile.
+pub const TRIAL_STAYS_MAX: u16 = 32;
+
+/// How long each of them may do nothing before it makes way.
+pub const YIELD_TRIAL_GRACE: Duration = Duration::from_millis(10);
+
+/// In how many workspaces that is tried out.
+pub const TRIAL_WORKSPACES_MAX: usize = 1 << 16;
 
 /// How many workspaces are known to ask for numbers of sequences, before all are forgotten.
 pub const ASKING_WORKSPACES_MAX: usize = 4096;

@@ -255,9 +255,8 @@ impl Pool {
         }
         self.shared.moves.fetch_add(1, Ordering::Relaxed);
         let Backend { id, connection, state, .. } = *backend;
-        let ServerConnection { socket, pid, secret, parameters, clock_offset } = connection;
-        let socket = ServerSocket::attach(socket.detach()?)?;
-        let connection = ServerConnection { socket, pid, secret, parameters, clock_offset };
+        let socket = ServerSocket::attach(connection.socket.detach()?)?;
+        let connection = ServerConnection { socket, ..connection };
         Ok(Box::new(Backend { id, core: self.core, connection, state }))
     }
 
@@ -389,7 +388,9 @@ impl Pool {
             Ok(connection) => {
                 let id = self.shared.id();
                 let reported = Parameters::of(connection.parameters.iter().map(|(name, value)| (name, value)));
-                let state = BackendState::new(connection.pid, connection.clock_offset).reporting(Arc::new(reported));
+                let state = BackendState::new(connection.pid, connection.clock_offset)
+                    .marking(connection.mark)
+                    .reporting(Arc::new(reported));
                 let backend = Box::new(Backend { id, core: self.core, connection, state });
                 let pid = backend.connection.pid;
                 self.shared.tell(|inner| {

@@ -34,6 +34,8 @@ pub struct ServerConnection {
     pub parameters: Vec<(String, String)>,
     /// The database's clock minus ours, in seconds.
     pub clock_offset: i64,
+    /// The number of the database's `cordon.mark()`, if it has one.
+    pub mark: Option<u32>,
 }
 
 impl fmt::Debug for ServerConnection {
@@ -110,10 +112,11 @@ impl Upstream {
         write(&mut socket, &packet).await?;
         let mut frames = frames::Frames::new(&mut socket);
         let mut session = login::log_in(&mut frames, &self.target, role).await?;
-        let clock_offset = inspect::inspect(&mut frames, &self.target, &mut session.parameters, database, role).await?;
+        let inspected = inspect::inspect(&mut frames, &self.target, &mut session.parameters, database, role).await?;
         frames.finish()?;
         let login::Session { pid, secret, parameters } = session;
-        Ok(ServerConnection { socket, pid, secret, parameters, clock_offset })
+        let inspect::Inspected { clock_offset, mark } = inspected;
+        Ok(ServerConnection { socket, pid, secret, parameters, clock_offset, mark })
     }
 
     async fn open(&self) -> Result<ServerSocket, Fault> {

@@ -105,7 +105,7 @@ impl CoreContext {
         decide(&mut session::Core {
             analysis: &mut self.analysis.borrow_mut(),
             bodies: &self.shared.bodies,
-            signing_key: snapshot.signing_key(),
+            signing_keys: snapshot.signing_keys(),
             names: &self.shared.names,
             now: now_us / 1_000_000,
             now_us,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::backend::{BackendState, Unnamed};
 use crate::domain::Fault;
-use crate::domain::limits::{OPENED_MESSAGE_BYTES_MAX, PENDING_MESSAGES_MAX};
+use crate::domain::limits::{OPENED_MESSAGE_BYTES_MAX, PARSE_HEAD_BYTES, PENDING_MESSAGES_MAX};
 use crate::sql::{Asks, Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::{Frame, inject, open};
@@ -101,6 +101,7 @@ impl Session {
                 self.passing -= passed;
                 at += passed;
             }
+            at += self.drop_unread(input.len() - at);
             if self.is_held() {
                 return Ok((at, Taken::Held));
             }
@@ -399,7 +400,8 @@ fn must_be_whole(message: Message<'_>) -> bool {
             seen.len() < OPENED_MESSAGE_BYTES_MAX.min(frame.total)
                 && !matches!(open::BindHead::open(seen, frame.total), Ok(Some(_)))
         }
-        b'Q' | b'P' if frame.total > OPENED_MESSAGE_BYTES_MAX => message.seen().len() < HEAD + 64,
+        b'Q' if frame.total > OPENED_MESSAGE_BYTES_MAX => message.seen().len() < HEAD + 64,
+        b'P' if frame.total > OPENED_MESSAGE_BYTES_MAX => message.seen().len() < PARSE_HEAD_BYTES,
         b'F' if frame.total > OPENED_MESSAGE_BYTES_MAX => message.seen().len() < HEAD + 4,
         b'f' => false,
         _ => true,

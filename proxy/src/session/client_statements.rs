@@ -330,6 +330,13 @@ pub(super) fn executes(facts: Option<&Arc<Facts>>) -> bool {
     facts.is_some_and(|facts| !facts.prepared.is_empty() && facts.pins != Some(PinReason::Prepare))
 }
 
+/// Why a text may not have a name: Postgres could be made to recurse by it, if SQL knew that name.
+pub(super) fn unread_name() -> Fault {
+    let text = "a text that can't be read can't be prepared under a name if it may execute prepared statements";
+    Fault::new(Origin::Client, SqlState::FEATURE_NOT_SUPPORTED, text)
+        .hint("Prepare it without a name, or leave out what stands in front of its first word.")
+}
+
 /// Why SQL may not name prepared statements as it does: names of ours are nobody's.
 pub(super) fn names_ours(facts: Option<&Arc<Facts>>) -> Option<Fault> {
     let mut names = facts.into_iter().flat_map(|facts| facts.prepared.iter().chain(&facts.deallocates));

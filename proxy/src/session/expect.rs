@@ -150,13 +150,19 @@ pub(super) enum BindStep {
     Workspace,
     /// The seal is set, and echoed.
     Seal,
+    /// The seal is verified, and what it says marked.
+    Mark,
     /// The random seed is set.
     Seed,
 }
 
 impl BindStep {
-    /// All of them.
-    pub(super) const ALL: [Self; 3] = [Self::Workspace, Self::Seal, Self::Seed];
+    /// All of them; whether there is a function that marks depends on the database.
+    pub(super) fn all(marks: bool) -> impl Iterator<Item = Self> {
+        [Self::Workspace, Self::Seal, Self::Mark, Self::Seed]
+            .into_iter()
+            .filter(move |step| marks || *step != Self::Mark)
+    }
 }
 
 /// An answer of ours, and what becomes untrue when the server skips the message it is for.
@@ -200,6 +206,22 @@ impl Expects {
 
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Whether nothing is owed but answers to cycles of ours.
+    pub(super) fn is_ours(&self) -> bool {
+        self.queue.iter().all(|each| {
+            matches!(
+                each,
+                Expect::Injected(
+                    Injected::Setting
+                        | Injected::Discard
+                        | Injected::Bind(_)
+                        | Injected::ReadBack(_)
+                        | Injected::MayGive
+                )
+            )
+        })
     }
 
     pub(super) fn head(&self) -> Option<&Expect> {

@@ -72,7 +72,7 @@ impl Session {
         Ok(self.drop_unread(input.len()))
     }
 
-    fn drop_unread(&mut self, available: usize) -> usize {
+    pub(super) fn drop_unread(&mut self, available: usize) -> usize {
         let dropped = self.dropping.min(available);
         self.dropping -= dropped;
         dropped

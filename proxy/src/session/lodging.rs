@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::backend::{BackendState, Sequences, SessionId, Stay};
-use crate::domain::limits::{UNASKED_WRITES_MAX, YIELD_GRACE, YIELD_SEQUENCE_GRACE, YIELD_TURN};
+use crate::domain::limits::{UNASKED_WRITES_MAX, YIELD_GRACE, YIELD_SEQUENCE_GRACE, YIELD_TRIAL_GRACE, YIELD_TURN};
 use crate::domain::{Fault, Origin, SqlState};
 use crate::sql::{Asks, Facts, PinReason, Statement};
 use crate::wire::inject;
@@ -21,6 +21,12 @@ pub(super) struct Lodging {
     /// The server process of its home; 0 is none.
     pub(super) home: i32,
     stay: Stay,
+    /// Nothing that was sent in this stay can have taken a number: everything was looked at.
+    pub(super) is_blank: bool,
+    /// How many more texts may be looked at.
+    pub(super) looks: u16,
+    /// No more texts are looked at.
+    pub(super) is_tried: bool,
     /// The server connection is new to it: nothing of the client's was sent there yet.
     pub(super) arrived: bool,
     /// It was tried to bring the client home for the message that comes next.
@@ -32,12 +38,12 @@ pub(super) struct Lodging {
     /// It failed since the client came.
     pub(super) discard_failed: bool,
     /// Clients of its workspace ask for numbers of sequences, as of this version of what is known.
-    asks: bool,
+    pub(super) asks: bool,
     as_of: u64,
     /// It has prepared what asks, or what pins.
     prepared_asks: bool,
     /// How often it may have taken numbers since it asked last.
-    unasked: u8,
+    pub(super) unasked: u8,
 }
 
 impl Lodging {
@@ -45,6 +51,9 @@ impl Lodging {
         Self {
             home: 0,
             stay: Stay { session, number: 0 },
+            is_blank: false,
+            looks: 0,
+            is_tried: false,
             arrived: false,
             was_brought: false,
             moved_in: false,
@@ -58,20 +67,24 @@ impl Lodging {
     }
 
     /// Whether every number the server connection remembers is the client's own, and none of a time before others used it.
-    fn is_own(&self, backend: &BackendState) -> bool {
+    pub(super) fn is_own(&self, backend: &BackendState) -> bool {
         match backend.sequences() {
             Sequences::Untouched => true,
             Sequences::Of(stay) => stay == self.stay,
-            Sequences::Mixed => false,
+            Sequences::Mixed(_) => false,
         }
     }
 
     /// From now on the client uses the server connection.
     fn occupy(&mut self, backend: &mut BackendState) {
-        if backend.sequences() != Sequences::Of(self.stay) {
-            let was_untouched = backend.sequences() == Sequences::Untouched;
+        let last = backend.sequences().last();
+        if last != Some(self.stay) {
             self.stay.number += 1;
-            backend.set_sequences(if was_untouched { Sequences::Of(self.stay) } else { Sequences::Mixed });
+            self.is_blank = true;
+            backend.set_sequences(match last {
+                None => Sequences::Of(self.stay),
+                Some(_) => Sequences::Mixed(self.stay),
+            });
         }
         if backend.pid() == self.home {
             self.moved_in = true;
@@ -96,7 +109,7 @@ impl Session {
     /// over; but one that has just written may be about to ask.
     pub fn grace(&self, had: Duration) -> Duration {
         if (1..UNASKED_WRITES_MAX).contains(&self.lodging.unasked) {
-            YIELD_SEQUENCE_GRACE
+            if self.lodging.asks { YIELD_SEQUENCE_GRACE } else { YIELD_TRIAL_GRACE }
         } else if had >= YIELD_TURN {
             Duration::ZERO
         } else {
@@ -111,7 +124,7 @@ impl Session {
 
     /// Whether it must be looked into what a Bind is for.
     pub(super) const fn is_bind_looked_into(&self) -> bool {
-        self.lodging.asks || self.lodging.prepared_asks
+        self.lodging.asks || self.lodging.prepared_asks || !self.lodging.is_tried
     }
 
     /// A message for what has these facts and this text is about to go out: it may have to go out elsewhere, or later, or
@@ -148,8 +161,9 @@ impl Session {
         self.lodging.prepared_asks |=
             message.frame.tag == b'P' && (asks != Asks::default() || facts.is_some_and(|facts| facts.pins.is_some()));
         if self.lodging.asks && !asks.sequences && self.may_take_numbers(facts, text, core) {
-            self.stays.get_or_insert(PinReason::Sequence);
-            self.lodging.unasked = self.lodging.unasked.saturating_add(1);
+            self.stay_to_ask();
+        } else if !self.lodging.asks {
+            return self.try_out(facts, text, message, backend, core, lanes);
         }
         None
     }
@@ -206,7 +220,7 @@ impl Session {
         Next::Wait
     }
 
-    fn discard_sequences(&mut self, input: &[u8], lanes: &mut Lanes) {
+    pub(super) fn discard_sequences(&mut self, input: &[u8], lanes: &mut Lanes) {
         inject::query(lanes.server.author(input), b"DISCARD SEQUENCES");
         self.expects.push(Expect::Injected(Injected::Discard), &mut lanes.client);
         self.lodging.discarding = true;
@@ -231,6 +245,12 @@ impl Session {
             (self.lodging.asks, self.lodging.unasked) = (true, 0);
             self.stays.get_or_insert(PinReason::Sequence);
         }
+    }
+
+    /// It may have taken numbers, and may be about to ask.
+    pub(super) fn stay_to_ask(&mut self) {
+        self.stays.get_or_insert(PinReason::Sequence);
+        self.lodging.unasked = self.lodging.unasked.saturating_add(1);
     }
 
     /// Whether a text may take a number from a sequence, as far as it can be known: the answer in doubt is yes.

@@ -24,6 +24,7 @@ mod statements;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod trial;
 mod watched;
 
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use crate::domain::{Fault, KeyId, WorkspaceId};
 use crate::quota::meter::Change;
 use crate::quota::{Accounts, ResourceId};
 use crate::sql::{Analysis, Catalog, PinReason, Rules};
-use crate::tenant::{ChannelKey, ContextNames, Guard, MeterTag, Seal, SigningKey, context};
+use crate::tenant::{ChannelKey, ContextNames, Guard, MeterTag, Seal, SigningKeys, context};
 use crate::wire::{Outbound, author, inject};
 
 use admission::Asked;
@@ -61,8 +62,8 @@ pub struct Core<'a> {
     pub analysis: &'a mut Analysis,
     /// The bodies of prepared statements.
     pub bodies: &'a Bodies,
-    /// The key for new seals.
-    pub signing_key: &'a SigningKey,
+    /// The keys of seals.
+    pub signing_keys: &'a SigningKeys,
     /// The names of the context's settings.
     pub names: &'a ContextNames,
     /// Seconds since the epoch, by our clock.
@@ -403,19 +404,21 @@ impl Session {
     /// Writes the workspace's context, unless the server connection has it.
     fn bind_context(&mut self, input: &[u8], backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
         let Some(workspace) = self.workspace else { return };
-        if backend.is_sealed(core.now) {
+        let key = core.signing_keys.newest();
+        if backend.is_sealed(core.now, key.id()) {
             return;
         }
         let database_now = core.now.saturating_add(backend.clock_offset());
-        let seal = Seal::new(core.signing_key, workspace, backend.pid(), database_now);
-        context::bind(lanes.server.author(input), core.names, workspace, &seal, (core.seed)());
+        let seal = Seal::new(key, workspace, backend.pid(), database_now);
+        let (sealed, mark) = ((workspace, &seal), backend.mark());
+        context::bind(lanes.server.author(input), core.names, sealed, mark, (core.seed)());
         seal.as_str().clone_into(&mut self.sealed_with);
-        backend.set_meter_tag(MeterTag::new(core.signing_key, backend.pid()));
-        for step in BindStep::ALL {
+        backend.set_meter_tag(MeterTag::new(key, backend.pid()));
+        for step in BindStep::all(mark.is_some()) {
             self.expects.push(Expect::Injected(Injected::Bind(step)), &mut lanes.client);
         }
         let half_life = i64::try_from(SEAL_LIFE.as_secs() / 2).unwrap_or(0);
-        backend.sealed(core.now.saturating_add(half_life));
+        backend.sealed(core.now.saturating_add(half_life), key.id());
     }
 
     /// Opens the session on a server connection without a statement of the client, to learn what the client is greeted with:

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::backend::{BackendState, Unnamed};
+use crate::sql::first_word::may_execute;
 use crate::sql::{Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::inject;
@@ -10,7 +11,7 @@ use crate::wire::open::Parse;
 
 use super::channels;
 use super::client::{Message, Next};
-use super::client_statements::{executes, names_ours};
+use super::client_statements::{executes, names_ours, unread_name};
 use super::expect::{Expect, Injected, Parsed};
 use super::statements::Place;
 use super::{Core, Lanes, Session};
@@ -81,6 +82,11 @@ impl Session {
             self.send_parse(parse, is_renamed, message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
             return Next::Go;
         }
+        let is_unread = facts.as_ref().is_none_or(|facts| !facts.is_understood());
+        if is_unread && may_execute(parse.text, true) {
+            self.deny(message, unread_name(), backend, lanes);
+            return Next::Go;
+        }
         if std::str::from_utf8(parse.name).is_err() {
             // What it says depends on the client's encoding, in which only Postgres can read it.
             self.pin = self.pin.or(Some(PinReason::NotUnderstood));
@@ -133,10 +139,16 @@ impl Session {
     /// A statement too long to be kept is on this server connection only, and so is its client.
     fn parse_unread(&mut self, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) {
         self.in_cycle = true;
-        self.pin = self.pin.or(Some(PinReason::NotUnderstood));
         if message.seen().get(HEAD) != Some(&0) {
+            let mut parts = message.seen()[HEAD..].splitn(3, |byte| *byte == 0).skip(1);
+            if parts.next().is_none_or(|text| may_execute(text, parts.next().is_some())) {
+                self.dropping = message.frame.total - message.seen().len();
+                return self.deny(message, unread_name(), backend, lanes);
+            }
+            self.pin = self.pin.or(Some(PinReason::NotUnderstood));
             return self.parse_free(message, lanes);
         }
+        self.pin = self.pin.or(Some(PinReason::NotUnderstood));
         let serial = self.statements.unnamed_replaced(&[], Some(Arc::new(Facts::unknown())));
         backend.set_unnamed(Unnamed::Of(self.id, serial));
         self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);

@@ -6,6 +6,7 @@ use crate::audit::{EventType, Outcome, Severity};
 use crate::backend::BackendState;
 use crate::quota::meter::{self, Change, Unread};
 use crate::quota::{Doubt, ResourceId};
+use crate::tenant::MeterTag;
 use crate::wire::open;
 
 /// Whether a notice of which this is there may turn out to be a report, and can't be read as one yet. Postgres sends the
@@ -23,14 +24,17 @@ impl Session {
             return false;
         }
         let Some(workspace) = self.workspace else { return true };
-        let read = match backend.meter_tag() {
-            Some(tag) => meter::read(field(b'D').unwrap_or_default(), tag),
-            None => Err(Unread::Forged),
-        };
+        let detail = field(b'D').unwrap_or_default();
+        let mut read = backend.meter_tag().map_or(Err(Unread::Forged), |tag| meter::read(detail, tag));
+        if read == Err(Unread::Forged) {
+            // A key was replaced since the seal was made.
+            let tags = core.signing_keys.iter().map(|key| MeterTag::new(key, backend.pid()));
+            read = tags.map(|tag| meter::read(detail, &tag)).find(Result::is_ok).unwrap_or(read);
+        }
         match read {
             Ok(changes) => changes.into_iter().for_each(|(resource, change)| self.meter(resource, change)),
             Err(unread) => {
-                // Either somebody forges reports, or the signing key was replaced: nothing known of the counts holds.
+                // Either somebody forges reports, or we haven't heard of a new key yet: nothing known of the counts holds.
                 backend.unsealed();
                 for resource in core.accounts.definitions().resources() {
                     core.accounts.doubt(workspace, resource.id, Doubt::More);

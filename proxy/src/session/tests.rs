@@ -9,7 +9,7 @@ use crate::backend::{BackendState, Bodies, Parameters, Settings};
 use crate::domain::{Fault, KeyId, Origin, SqlState, WorkspaceId};
 use crate::quota::Accounts;
 use crate::sql::{Analysis, Catalog, PinReason, Rules};
-use crate::tenant::{ChannelKey, ContextNames, Guard, SigningKey};
+use crate::tenant::{ChannelKey, ContextNames, Guard, SigningKey, SigningKeys};
 use crate::wire::frame::{Frame, HEAD};
 use crate::wire::inject;
 
@@ -23,6 +23,7 @@ mod lodging;
 mod portals;
 mod records;
 mod statements;
+mod trial;
 
 /// A session between a client and one server connection at a time, and everything they were sent, as words.
 struct Stage {
@@ -30,7 +31,7 @@ struct Stage {
     backend: BackendState,
     analysis: Analysis,
     bodies: Bodies,
-    signing_key: SigningKey,
+    signing_keys: SigningKeys,
     names: ContextNames,
     now: i64,
     guard: Guard,
@@ -54,7 +55,7 @@ impl Stage {
             backend: BackendState::new(7, 0),
             analysis: Analysis::default(),
             bodies: Bodies::default(),
-            signing_key: SigningKey::new(vec![1; 32]),
+            signing_keys: SigningKeys::new([SigningKey::new(1, vec![1; 32])]).expect("a key"),
             names: ContextNames::default(),
             now: 1_000_000,
             guard: Guard::default(),
@@ -102,7 +103,7 @@ impl Stage {
         let mut core = Core {
             analysis: &mut self.analysis,
             bodies: &self.bodies,
-            signing_key: &self.signing_key,
+            signing_keys: &self.signing_keys,
             names: &self.names,
             now: self.now,
             now_us: self.now * 1_000_000,

@@ -51,6 +51,9 @@ pub struct CatalogRelation {
     /// UPDATE, DELETE or TRUNCATE may do more than that there: triggers, rules, cascades to tables that have them; or it
     /// is a view.
     pub hides_changes: bool,
+    /// A row inserted here takes a number from a sequence, if the statement leaves that to the table: a default that calls
+    /// `nextval`, an identity column. A hint: nothing says that it is still so.
+    pub takes_numbers: bool,
     /// What else is read with it: its partitions and children, and what its policies read.
     pub reads_too: Vec<Table>,
     /// What else may be changed with it: its partitions and children, and what cascades reach.

@@ -45,6 +45,9 @@ pub struct Effects {
     pub adds_hidden: bool,
     /// It may end a transaction.
     pub ends_transaction: bool,
+    /// It seems to take numbers from sequences that its client isn't told: an INSERT without RETURNING, or `nextval`. A hint
+    /// that nothing sound is built on.
+    pub takes_numbers: bool,
     /// The relations it may read or write, each once; `None` where it may be any.
     pub tables: Option<Vec<Table>>,
 }
@@ -52,7 +55,15 @@ pub struct Effects {
 impl Effects {
     /// Everything.
     pub const fn anything() -> Self {
-        Self { writes: true, changes: true, adds: Vec::new(), adds_hidden: true, ends_transaction: true, tables: None }
+        Self {
+            writes: true,
+            changes: true,
+            adds: Vec::new(),
+            adds_hidden: true,
+            ends_transaction: true,
+            takes_numbers: false,
+            tables: None,
+        }
     }
 
     /// Whether it changes nothing, for sure.
@@ -111,6 +122,7 @@ impl Effects {
             }
             _ => {}
         }
+        self.takes_numbers |= takes_numbers(statement, catalog, reader);
         if statement.hidden || !reader.is_default() || catalog.is_odd() {
             self.hide();
             return;
@@ -209,4 +221,15 @@ impl Effects {
             self.hide();
         }
     }
+}
+
+/// Whether a statement seems to take numbers that its client isn't told.
+fn takes_numbers(statement: &Statement, catalog: &Catalog, reader: Reader) -> bool {
+    let counts = |write: &Write| {
+        let mut found = catalog.candidates(&write.relation).map(|(_, relation)| relation).peekable();
+        let is_known = reader.is_default() && found.peek().is_some();
+        !is_known || found.any(|relation| relation.takes_numbers || relation.hides_inserts)
+    };
+    statement.functions.iter().any(|function| &*function.name == "nextval")
+        || statement.writes.iter().any(|write| write.verb.adds_rows() && !write.returns && counts(write))
 }

@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod channels;
 pub mod effects;
 pub mod facts;
+pub mod first_word;
 pub mod guard_functions;
 pub mod guard_hit;
 pub mod guard_rule;

@@ -113,6 +113,8 @@ pub struct Write {
     pub rows: RowBound,
     /// INSERT … ON CONFLICT: it may add fewer.
     pub upsert: bool,
+    /// INSERT … RETURNING: the client is told what it added.
+    pub returns: bool,
 }
 
 /// How a relation is written.

@@ -1,4 +1,4 @@
-//! What a workspace's context consists of on a server connection: the two settings and a random seed of its own.
+//! What a workspace's context consists of on a server connection: the two settings, the mark and a random seed of its own.
 
 use bytes::BytesMut;
 
@@ -30,10 +30,21 @@ impl ContextNames {
 
 /// Writes the bind. By FunctionCalls, because an unnamed Parse would destroy the client's own unnamed statement; the
 /// seed because `random()`'s state outlives DISCARD ALL and would show the next tenant the last one's sequence.
-pub fn bind(out: &mut BytesMut, names: &ContextNames, workspace: WorkspaceId, seal: &Seal, seed: f64) {
+///
+/// `mark` is the number of `cordon.mark()` in this database: it has the seal verified now, once for all statements to come.
+pub fn bind(
+    out: &mut BytesMut,
+    names: &ContextNames,
+    (workspace, seal): (WorkspaceId, &Seal),
+    mark: Option<u32>,
+    seed: f64,
+) {
     let mut uuid = [0; uuid::fmt::Hyphenated::LENGTH];
     let uuid = workspace.uuid().hyphenated().encode_lower(&mut uuid);
     set_config(out, names.workspace.as_bytes(), Some(uuid.as_bytes()));
     set_config(out, names.seal.as_bytes(), Some(seal.as_str().as_bytes()));
+    if let Some(mark) = mark {
+        function_call(out, mark, &[]);
+    }
     function_call(out, SETSEED_OID, &[Some(seed.to_string().as_bytes())]);
 }

@@ -1,5 +1,5 @@
 //! The tag by which a meter's report is known for Postgres' own: the lower-case hex HMAC-SHA-256 of `meter|BACKEND PID` under
-//! the newest signing key. `cordon.report()` makes the same one. Tenants never see it, for the proxy takes reports out of
+//! a signing key, the newest but for its first minute. `cordon.report()` makes the same one. Tenants never see it, for the proxy takes reports out of
 //! the stream.
 
 use std::fmt;
@@ -50,13 +50,13 @@ mod tests {
     fn a_tag_is_the_documented_hmac_of_one_backend() {
         // printf 'meter|42' | openssl dgst -sha256 -mac hmac -macopt hexkey:0707…
         let hex = "3b965e4a5ef51edef7723ac7826669169c8544a309eee2c1f314a3da8838c621";
-        let tag = MeterTag::new(&SigningKey::new(vec![7; 32]), 42);
+        let tag = MeterTag::new(&SigningKey::new(1, vec![7; 32]), 42);
         assert!(tag.is(hex.as_bytes()));
         for wrong in ["", &hex[1..], &hex.to_uppercase(), &hex.replace('a', "b")] {
             assert!(!tag.is(wrong.as_bytes()), "{wrong}");
         }
-        assert!(!MeterTag::new(&SigningKey::new(vec![7; 32]), 43).is(hex.as_bytes()));
-        assert!(!MeterTag::new(&SigningKey::new(vec![8; 32]), 42).is(hex.as_bytes()));
+        assert!(!MeterTag::new(&SigningKey::new(1, vec![7; 32]), 43).is(hex.as_bytes()));
+        assert!(!MeterTag::new(&SigningKey::new(1, vec![8; 32]), 42).is(hex.as_bytes()));
         assert!(!format!("{tag:?}").contains(&hex[..8]));
     }
 }

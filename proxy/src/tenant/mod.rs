@@ -13,4 +13,4 @@ pub use channel::ChannelKey;
 pub use context::ContextNames;
 pub use guard::Guard;
 pub use meter_tag::MeterTag;
-pub use seal::{Seal, SigningKey};
+pub use seal::{Seal, SigningKey, SigningKeys};

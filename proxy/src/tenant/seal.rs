@@ -10,16 +10,22 @@ use zeroize::Zeroizing;
 use crate::domain::WorkspaceId;
 use crate::domain::limits::SEAL_LIFE;
 
-/// A key under which seals are made. The proxy makes new seals with the newest; the database accepts two.
+/// A key under which seals are made.
 #[derive(Clone)]
 pub struct SigningKey {
+    id: i32,
     bytes: Zeroizing<Vec<u8>>,
 }
 
 impl SigningKey {
-    /// Wraps the bytes of `cordon.signing_key`.
-    pub fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes: Zeroizing::new(bytes) }
+    /// Wraps a row of `cordon.signing_key`.
+    pub fn new(id: i32, bytes: Vec<u8>) -> Self {
+        Self { id, bytes: Zeroizing::new(bytes) }
+    }
+
+    /// Its number in the database.
+    pub const fn id(&self) -> i32 {
+        self.id
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -30,6 +36,31 @@ impl SigningKey {
 impl fmt::Debug for SigningKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("SigningKey(…)")
+    }
+}
+
+/// The keys that are valid: one, or two while one is replaced by the other.
+#[derive(Clone, Debug)]
+pub struct SigningKeys {
+    newest: SigningKey,
+    older: Vec<SigningKey>,
+}
+
+impl SigningKeys {
+    /// The keys, newest first; none if there are none.
+    pub fn new(keys: impl IntoIterator<Item = SigningKey>) -> Option<Self> {
+        let mut keys = keys.into_iter();
+        Some(Self { newest: keys.next()?, older: keys.collect() })
+    }
+
+    /// The key of new seals.
+    pub const fn newest(&self) -> &SigningKey {
+        &self.newest
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.newest).chain(&self.older)
     }
 }
 
@@ -87,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_seal_is_the_documented_hmac() {
-        let key = SigningKey::new(vec![7; 32]);
+        let key = SigningKey::new(1, vec![7; 32]);
         let workspace: WorkspaceId = "00000000-0000-0000-0000-00000000000a".parse().expect("a uuid");
         let seal = Seal::new(&key, workspace, 42, 1000);
         assert_eq!(seal.expires_at(), 4600);

@@ -2,6 +2,7 @@
 
 use pgcordon::control::RoleNames;
 use pgcordon::control::schema::check::{self, Finding, Severity};
+use pgcordon::control::schema::protect::Options;
 use pgcordon::tenant::ContextNames;
 
 use crate::scratch::{self, A, B, Database, text};
@@ -11,7 +12,7 @@ async fn findings(database: &Database) -> Vec<Finding> {
 }
 
 /// What breaks a wall, the rule that must see it, how bad it is, and what heals it where the server is shared.
-const BREAKS: [(&str, &str, Severity, &str); 35] = [
+const BREAKS: [(&str, &str, Severity, &str); 46] = [
     (
         "create table t (workspace_id uuid); create index on t (workspace_id); grant select on t to pgcordon_app",
         "table-without-policy",
@@ -55,6 +56,24 @@ const BREAKS: [(&str, &str, Severity, &str); 35] = [
         "context-forgeable",
         Severity::Critical,
         "",
+    ),
+    ("alter policy pgcordon_workspace on note using (true)", "reads-across", Severity::Critical, ""),
+    ("alter policy pgcordon_workspace on note using (true)", "updates-across", Severity::Critical, ""),
+    ("alter policy pgcordon_workspace on note using (true)", "deletes-across", Severity::Critical, ""),
+    ("alter policy pgcordon_workspace on note with check (true)", "fakes-across", Severity::Critical, ""),
+    ("alter policy pgcordon_workspace on note with check (true)", "moves-across", Severity::Critical, ""),
+    (
+        "alter policy pgcordon_workspace on comment using (true) with check (true)",
+        "fakes-across",
+        Severity::Critical,
+        "alter policy pgcordon_workspace on comment using (exists (select from note as parent where parent.id = comment.note_id)) \
+         with check (exists (select from note as parent where parent.id = comment.note_id))",
+    ),
+    (
+        "create view all_notes as select * from note; grant select on all_notes to pgcordon_readonly",
+        "reads-across",
+        Severity::Critical,
+        "drop view all_notes",
     ),
     (
         "alter policy pgcordon_workspace on note to pgcordon_readonly",
@@ -137,10 +156,37 @@ const BREAKS: [(&str, &str, Severity, &str); 35] = [
         "revoke select on cordon.signing_key from public",
     ),
     (
-        "alter function cordon.workspace_id() reset search_path",
+        "alter function cordon.sealed_workspace_id() reset search_path",
         "sealed-function",
         Severity::Critical,
-        "alter function cordon.workspace_id() set search_path = pg_catalog, pg_temp",
+        "alter function cordon.sealed_workspace_id() set search_path = pg_catalog, pg_temp",
+    ),
+    (
+        "alter function cordon.workspace_id() security definer",
+        "sealed-function",
+        Severity::Critical,
+        "alter function cordon.workspace_id() security invoker",
+    ),
+    (
+        "alter function cordon.mark() security invoker",
+        "sealed-function",
+        Severity::Critical,
+        "alter function cordon.mark() security definer",
+    ),
+    (
+        "create or replace function cordon.workspace_id() returns uuid language sql stable parallel restricted return nullif(current_setting('app.workspace_id', true), '')::uuid",
+        "sealed-function",
+        Severity::Critical,
+        "create or replace function cordon.workspace_id() returns uuid language sql stable parallel restricted
+         return case when coalesce(current_setting('app.workspace_id', true), '') = '' then null
+             when replace(current_setting('app.workspace_id', true), '-', '') = current_setting('backtrace_functions', true)
+             then current_setting('backtrace_functions', true)::uuid else cordon.sealed_workspace_id() end",
+    ),
+    (
+        "grant set on parameter backtrace_functions to pgcordon_readonly",
+        "mark-granted",
+        Severity::Critical,
+        "revoke set on parameter backtrace_functions from pgcordon_readonly",
     ),
     (
         "grant create on schema public to pgcordon_app",
@@ -250,6 +296,55 @@ async fn a_check_changes_nothing_and_believes_no_search_path() {
     assert!(!found.iter().any(|finding| finding.id == "no-sealed-policy"), "{found:#?}");
     assert_eq!(text(&admin, "show search_path").await, before);
     assert_eq!(text(&admin, "select current_user").await, "postgres");
+}
+
+/// Rows of every kind of column are made up where there are none, and nothing is left of them.
+#[tokio::test]
+async fn walls_of_empty_tables_are_tried_with_rows_that_are_made_up() {
+    let database = Database::hardened().await;
+    let admin = database.admin().await;
+    let types = "create type mood as enum ('fine', 'bad'); create domain code as varchar(2) check (value <> '');
+        create table zoo (id int generated always as identity primary key, workspace_id uuid not null, n serial, name code not null unique, mood mood not null,
+            tags text[] not null, span int4range not null, price numeric(5, 2) not null, raw bytea not null, one char(1) not null, at timestamp not null,
+            doc jsonb not null, host inet not null, is_it bool not null, twice int generated always as (1 + 1) stored, note_id int not null references note);
+        create table cage (zoo_id int primary key references zoo, body text);
+        create table parted (id bigserial, workspace_id uuid not null, kind int not null) partition by list (kind);
+        create table parted_1 partition of parted for values in (-1, -2);
+        alter table zoo owner to pgcordon_owner; alter table cage owner to pgcordon_owner; alter table parted owner to pgcordon_owner;";
+    admin.batch_execute(types).await.unwrap();
+    for (table, via) in [("zoo", None), ("cage", Some("zoo_id")), ("parted", None)] {
+        let options = Options { via: via.map(str::to_owned), ..Options::default() };
+        database.protect(table, &options).await;
+    }
+    let sequences = "select string_agg(concat_ws(' ', sequencename, last_value), ',' order by sequencename) from pg_sequences where schemaname = 'public'";
+    let before = text(&admin, sequences).await;
+    let whole = findings(&database).await;
+    assert!(!whole.iter().any(|one| one.id.ends_with("-across") || one.id == "not-probed"), "{whole:#?}");
+    for (breaks, object) in [("zoo", "public.zoo"), ("cage", "public.cage"), ("parted", "public.parted")] {
+        admin
+            .batch_execute(&format!("alter policy pgcordon_workspace on {breaks} using (true) with check (true)"))
+            .await
+            .unwrap();
+        let found = findings(&database).await;
+        for id in ["reads-across", "fakes-across", "moves-across", "updates-across", "deletes-across"] {
+            assert!(found.iter().any(|one| one.id == id && one.object == object), "{id} {object}: {found:#?}");
+        }
+    }
+    assert_eq!(text(&admin, sequences).await, before);
+    assert_eq!(text(&admin, "select (select count(*) from zoo) + (select count(*) from parted)").await, "0");
+}
+
+/// What can't be made up is told, and isn't a hole.
+#[tokio::test]
+async fn a_table_that_no_row_can_be_made_up_for_is_named() {
+    let database = Database::hardened().await;
+    let table = "create table picky (workspace_id uuid not null, body text not null check (body = 'abracadabra')); alter table picky owner to pgcordon_owner";
+    database.admin().await.batch_execute(table).await.unwrap();
+    database.protect("picky", &Options::default()).await;
+    let found = findings(&database).await;
+    let told = found.iter().find(|one| one.id == "not-probed").expect("it is told");
+    assert_eq!((told.object.as_str(), told.severity), ("public.picky", Severity::Info), "{told:?}");
+    assert!(told.what.contains("picky_body_check"), "{told:?}");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod migrated;
 mod notifying;
 #[allow(dead_code, reason = "other test binaries use it too")]
 mod scratch;
+mod protecting;
 mod sealed;
 mod tenant;
 mod walls;

@@ -152,8 +152,21 @@ impl Database {
         client
     }
 
+    /// The SQLSTATE with which a start with these options is refused.
+    pub(crate) async fn refused_start(&self, role: &str, options: &str) -> String {
+        let Err(error) = self.config(role).options(options).connect(NoTls).await else { return String::new() };
+        error.code().map(|code| code.code().to_owned()).unwrap_or_default()
+    }
+
     /// A connection of the application role that is bound to a workspace as the proxy binds it.
     pub(crate) async fn bound(&self, workspace: &str) -> Client {
+        let client = self.sealed(workspace).await;
+        assert_eq!(text(&client, "select cordon.mark()").await, "t");
+        client
+    }
+
+    /// The same without the mark: as an older proxy binds, or one whose administrator is no superuser.
+    pub(crate) async fn sealed(&self, workspace: &str) -> Client {
         let client = self.connect(APPLICATION).await;
         let seal = self.seal(workspace, pid(&client).await, 0).await;
         set_context(&client, workspace, &seal).await;
@@ -163,9 +176,9 @@ impl Database {
     /// A true seal made `ago` seconds ago.
     pub(crate) async fn seal(&self, workspace: &str, pid: i32, ago: i64) -> String {
         let admin = self.admin().await;
-        let sql = "select secret, extract(epoch from clock_timestamp())::bigint from cordon.signing_key where retired_at is null";
+        let sql = "select secret, extract(epoch from clock_timestamp())::bigint from cordon.signing_key where retired_at is null order by id desc limit 1";
         let row = admin.query_one(sql, &[]).await.unwrap();
-        let key = SigningKey::new(row.get(0));
+        let key = SigningKey::new(1, row.get(0));
         let workspace: WorkspaceId = workspace.parse().unwrap();
         Seal::new(&key, workspace, pid, row.get::<_, i64>(1) - ago).as_str().to_owned()
     }

@@ -1,5 +1,7 @@
 //! `cordon.workspace_id()` against those who may call it and set whatever a user may set.
 
+use pgcordon::control::schema::signing;
+
 use crate::scratch::{A, APPLICATION, B, Database, pid, refusal, set_context, text};
 
 const ASK: &str = "select cordon.workspace_id()";
@@ -76,7 +78,7 @@ async fn another_spelling_of_the_workspace_is_not_sealed() {
 #[tokio::test]
 async fn two_keys_are_valid_while_they_rotate_and_a_retired_one_is_not() {
     let database = Database::protected().await;
-    let bound = database.bound(A).await;
+    let bound = database.sealed(A).await;
     let admin = database.admin().await;
     let another = "insert into cordon.signing_key (secret, inner_pad, outer_pad) values \
                    (decode(repeat('01', 32), 'hex'), decode(repeat('37', 32) || repeat('36', 32), 'hex'), decode(repeat('5d', 32) || repeat('5c', 32), 'hex'))";
@@ -179,4 +181,121 @@ async fn a_parallel_plan_sees_the_workspace_of_its_leader() {
     let plan = client.simple_query("explain (costs off) select count(*) from note").await.unwrap();
     assert!(format!("{plan:?}").contains("Gather"), "{plan:?}");
     assert_eq!(text(&client, "select count(*) from note").await, "20000");
+}
+
+const MARK: &str = "select current_setting('backtrace_functions')";
+
+#[tokio::test]
+async fn a_seal_is_verified_once_for_each_bind_and_the_mark_is_gone_with_the_context() {
+    let database = Database::protected().await;
+    let client = database.bound(A).await;
+    let plan = client.simple_query("explain (verbose, costs off) select * from note").await.unwrap();
+    assert!(format!("{plan:?}").contains("backtrace_functions"), "it isn't inlined: {plan:?}");
+    // Nobody asks for the seal again.
+    database.admin().await.batch_execute("update cordon.signing_key set retired_at = now()").await.unwrap();
+    assert_eq!(text(&client, ASK).await, A);
+    assert_eq!(refusal(&client, "begin; savepoint s; reset all; rollback").await, "");
+    assert_eq!(text(&client, ASK).await, A);
+    for ending in ["reset all", "discard all"] {
+        let client = database.connect(APPLICATION).await;
+        database.admin().await.batch_execute("update cordon.signing_key set retired_at = null").await.unwrap();
+        set_context(&client, A, &database.seal(A, pid(&client).await, 0).await).await;
+        assert_eq!(text(&client, "select cordon.mark()").await, "t");
+        client.simple_query(ending).await.unwrap();
+        assert_eq!(text(&client, MARK).await, "", "{ending}");
+        assert_eq!(text(&client, ASK).await, "NULL", "{ending}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_true_seal_is_marked_and_no_tenant_can_mark_anything_else() {
+    let database = Database::protected().await;
+    let client = database.bound(A).await;
+    let mark = text(&client, MARK).await;
+    let hex = B.replace('-', "");
+    for forging in [
+        format!("set backtrace_functions = '{hex}'"),
+        format!("set local backtrace_functions = '{hex}'"),
+        format!("select set_config('backtrace_functions', '{hex}', false)"),
+        "reset backtrace_functions".to_owned(),
+        format!("update pg_settings set setting = '{hex}' where name = 'backtrace_functions'"),
+        format!("alter role pgcordon_app set backtrace_functions = '{hex}'"),
+        format!("alter database {} set backtrace_functions = '{hex}'", database.name()),
+        format!(
+            "create function pg_temp.f() returns uuid language sql set backtrace_functions = '{hex}' as 'select cordon.workspace_id()'"
+        ),
+        "grant set on parameter backtrace_functions to pgcordon_app".to_owned(),
+        "set role cordon".to_owned(),
+    ] {
+        assert_eq!(refusal(&client, &forging).await, "42501", "{forging}");
+        assert_eq!(text(&client, MARK).await, mark, "{forging}");
+    }
+    // Another workspace with the seal of one's own, and with none.
+    let own = database.seal(A, pid(&client).await, 0).await;
+    for seal in [own.as_str(), "", "1.00", "99999999999.00"] {
+        set_context(&client, B, seal).await;
+        assert_eq!(refusal(&client, "select cordon.mark()").await, "42501", "{seal}");
+        assert_eq!(refusal(&client, ASK).await, "42501", "{seal}");
+        assert_eq!(text(&client, MARK).await, mark, "{seal}");
+    }
+    set_context(&client, A, "").await;
+    assert_eq!(text(&client, ASK).await, A, "the mark is what counts");
+    let options = format!("-c backtrace_functions={hex}");
+    assert_eq!(database.refused_start(APPLICATION, &options).await, "42501");
+}
+
+#[tokio::test]
+async fn shadows_change_nothing_for_who_is_marked() {
+    let database = Database::protected().await;
+    let client = database.bound(A).await;
+    client
+        .batch_execute(&format!(
+            "create function pg_temp.current_setting(text, boolean) returns text language sql as $$ select '{B}' $$;
+             create function pg_temp.replace(text, text, text) returns text language sql as $$ select '' $$;
+             create function pg_temp.same(text, text) returns bool language sql as 'select true';
+             create operator pg_temp.= (leftarg = text, rightarg = text, function = pg_temp.same);
+             create domain pg_temp.uuid as pg_catalog.uuid check (false);
+             create function pg_temp.sealed_workspace_id() returns pg_catalog.uuid language sql as $$ select '{B}'::pg_catalog.uuid $$;
+             set search_path = pg_temp, pg_catalog, cordon"
+        ))
+        .await
+        .unwrap();
+    assert_eq!(text(&client, ASK).await, A);
+    set_context(&client, B, "99999999999.00").await;
+    assert_eq!(refusal(&client, ASK).await, "42501");
+}
+
+#[tokio::test]
+async fn where_nobody_may_mark_each_statement_goes_by_the_seal() {
+    let database = Database::protected().await;
+    let admin = database.admin().await;
+    // Its owner is the one who may; the right itself is the whole server's.
+    admin.batch_execute("alter function cordon.mark() owner to pgcordon_control").await.unwrap();
+    let client = database.sealed(A).await;
+    assert_eq!(text(&client, "select cordon.mark()").await, "f");
+    assert_eq!(text(&client, MARK).await, "");
+    assert_eq!(text(&client, ASK).await, A);
+    set_context(&client, B, "99999999999.00").await;
+    assert_eq!(refusal(&client, ASK).await, "42501");
+}
+
+#[tokio::test]
+async fn keys_are_replaced_in_two_steps_and_never_three_at_once() {
+    let database = Database::protected().await;
+    let mut admin = database.admin().await;
+    let before = database.sealed(A).await;
+    let first = signing::valid(&admin).await.unwrap();
+    let second = signing::rotate(&mut admin).await.unwrap();
+    assert_eq!((first.len(), second.id > first[0].id), (1, true));
+    assert_eq!(text(&before, ASK).await, A, "what was sealed before is still good");
+    assert_eq!(text(&database.sealed(B).await, ASK).await, B, "and so is what is sealed now");
+    let third = signing::rotate(&mut admin).await.expect_err("a third key").to_string();
+    assert!(third.contains("both valid") && third.contains("pgcordon seal retire"), "{third}");
+    let early = signing::retire(&mut admin, false).await.expect_err("too early").to_string();
+    assert!(early.contains("--now"), "{early}");
+    admin.batch_execute("update cordon.signing_key set created_at = created_at - interval '1 hour'").await.unwrap();
+    assert_eq!(signing::retire(&mut admin, false).await.unwrap(), [first[0].id]);
+    assert_eq!(refusal(&before, ASK).await, "42501");
+    assert_eq!(signing::retire(&mut admin, true).await.unwrap(), Vec::<i32>::new());
+    assert_eq!(signing::valid(&admin).await.unwrap().len(), 1);
 }

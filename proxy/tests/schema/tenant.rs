@@ -66,7 +66,7 @@ impl Database {
         });
         let admin = self.admin().await;
         let key = "select secret from cordon.signing_key where retired_at is null order by id desc limit 1";
-        let key = SigningKey::new(admin.query_one(key, &[]).await.unwrap().get(0));
+        let key = SigningKey::new(1, admin.query_one(key, &[]).await.unwrap().get(0));
         let pid = pid(&client).await;
         Tenant { client, heard, tag: MeterTag::new(&key, pid), pid }
     }

@@ -66,9 +66,8 @@ pub(super) enum Part {
     Tenants { column: String },
     /// Protected tables refer to it by their workspace column: it lists the workspaces themselves.
     Workspaces { column: String },
-    /// It refers to a table whose rows belong to workspaces: by a foreign key of this name, with these columns of its
-    /// own and of its parent.
-    Child { foreign_key: String, parent: String, columns: Vec<(String, String)> },
+    /// It refers to a table whose rows belong to workspaces: by a foreign key of this name.
+    Child { foreign_key: String, parent: String },
     /// The same for everybody.
     Reference,
 }
@@ -131,8 +130,7 @@ fn sort(tables: &[(String, Option<String>)], references: &[Reference]) -> Vec<Ta
     while let Some(child) =
         references.iter().find(|reference| is_in(&sorted, &reference.to) && !is_in(&sorted, &reference.from))
     {
-        let part =
-            Part::Child { foreign_key: child.name.clone(), parent: child.to.clone(), columns: child.columns.clone() };
+        let part = Part::Child { foreign_key: child.name.clone(), parent: child.to.clone() };
         sorted.push(Table { name: child.from.clone(), part });
     }
     for (name, _) in tables {
@@ -212,15 +210,12 @@ mod tests {
         ];
         let sorted = sort(&tables, &references);
         let part = |name: &str| sorted.iter().find(|table| table.name == name).map(|table| table.part.clone());
-        let child = |foreign_key: &str, parent: &str, column: &str| Part::Child {
-            foreign_key: foreign_key.into(),
-            parent: parent.into(),
-            columns: vec![(column.into(), "id".into())],
-        };
+        let child =
+            |foreign_key: &str, parent: &str| Part::Child { foreign_key: foreign_key.into(), parent: parent.into() };
         assert_eq!(part("journey"), Some(Part::Tenants { column: "workspaceId".into() }));
         assert_eq!(part("workspace"), Some(Part::Workspaces { column: "id".into() }));
-        assert_eq!(part("step"), Some(child("step_journey", "journey", "journeyId")));
-        assert_eq!(part("note"), Some(child("note_step", "step", "stepId")));
+        assert_eq!(part("step"), Some(child("step_journey", "journey")));
+        assert_eq!(part("note"), Some(child("note_step", "step")));
         assert_eq!(part("country"), Some(Part::Reference));
     }
 }

@@ -29,14 +29,9 @@ pub(super) fn told(table: &Table) -> Option<String> {
         Part::Tenants { .. } => None,
         Part::Reference => Some(format!("{name} has no workspace column: every tenant may read it, none may write it")),
         Part::Workspaces { .. } => Some(format!("{name} lists the workspaces: each tenant may read its own row")),
-        Part::Child { parent, columns, foreign_key } => {
+        Part::Child { parent, foreign_key } => {
             let parent = parent.strip_prefix("public.").unwrap_or(parent);
-            Some(match columns.as_slice() {
-                [_] => format!("{name} has no workspace column: its rows follow {parent} ({foreign_key})"),
-                _ => format!(
-                    "{name} is closed to tenants: it has no workspace column, and refers to {parent} by several"
-                ),
-            })
+            Some(format!("{name} has no workspace column: its rows follow {parent} ({foreign_key})"))
         }
     }
 }

@@ -40,10 +40,8 @@ pub(super) async fn raise(
             client.batch_execute(&statements).await.map_err(failed("the grants on tables without a workspace"))?;
         }
         // A parent is protected before its children: the tables are sorted so.
-        if let Part::Child { columns, .. } = &table.part
-            && let [(column, _)] = columns.as_slice()
-        {
-            let options = Options { via: Some(column.clone()), ..Options::default() };
+        if let Part::Child { foreign_key, .. } = &table.part {
+            let options = Options { via: Some(foreign_key.clone()), ..Options::default() };
             protect::protect(client, roles, names, &table.name, &options).await.map_err(told)?;
         }
         if let Some(line) = shared::told(table) {

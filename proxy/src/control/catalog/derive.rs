@@ -30,6 +30,9 @@ pub(super) fn catalog(raw: &Raw) -> Catalog {
     for at in raw.rules.iter().filter_map(|oid| graph.place(*oid)) {
         (relations[at].hides_inserts, relations[at].hides_changes) = (true, true);
     }
+    for at in raw.numbered.iter().filter_map(|oid| graph.place(*oid)) {
+        relations[at].takes_numbers = true;
+    }
     count(raw, &graph, &mut relations);
     judge(raw, &graph, &mut catalog, &mut relations);
     catalog

@@ -21,6 +21,8 @@ pub(super) struct Raw {
     /// Relations with a rule other than a view's own.
     pub(super) rules: Vec<u32>,
     pub(super) expressions: Vec<Expression>,
+    /// Tables with a default that calls `nextval`, or an identity column.
+    pub(super) numbered: Vec<u32>,
     /// Parent and child.
     pub(super) inherits: Vec<(u32, u32)>,
     /// What is referred to, and what changes with it.
@@ -150,6 +152,10 @@ SELECT relation, place, text FROM (
     UNION SELECT 0, 'anywhere', pg_catalog.pg_get_expr(typdefaultbin, 0) FROM pg_catalog.pg_type
 ) AS each WHERE text IS NOT NULL ORDER BY 1, 2, 3";
 
+const NUMBERED: &str = "\
+SELECT adrelid FROM pg_catalog.pg_attrdef WHERE pg_catalog.pg_get_expr(adbin, adrelid) LIKE '%nextval(%'
+UNION SELECT attrelid FROM pg_catalog.pg_attribute WHERE attidentity <> '' AND NOT attisdropped ORDER BY 1";
+
 const INHERITS: &str = "SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits ORDER BY 1, 2";
 
 const CASCADES: &str = "\
@@ -185,6 +191,7 @@ pub(super) async fn read(client: &mut Client) -> Result<Raw, StoreError> {
         triggers: rows(&snapshot, TRIGGERS, trigger).await?,
         rules: rows(&snapshot, RULES, |row| row.get(0)).await?,
         expressions: rows(&snapshot, EXPRESSIONS, expression).await?,
+        numbered: rows(&snapshot, NUMBERED, |row| row.get(0)).await?,
         inherits: rows(&snapshot, INHERITS, |row| (row.get(0), row.get(1))).await?,
         cascades: rows(&snapshot, CASCADES, |row| (row.get(0), row.get(1))).await?,
         meters,

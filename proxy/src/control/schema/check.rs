@@ -1,14 +1,16 @@
 //! Finds the holes in the isolation: reads the catalogs as an administrator and says what is open, worst first, and which
-//! statement closes it. It changes nothing.
+//! statement closes it. What it tries, it takes back.
 
 use serde::Serialize;
 use tokio_postgres::Client;
 
+use super::protect::CROSSING;
 use super::{SchemaError, harden};
 use crate::control::RoleNames;
 use crate::tenant::ContextNames;
 
 mod counts;
+mod functions;
 mod probe;
 mod rules;
 
@@ -61,7 +63,7 @@ pub struct Finding {
 /// The catalogs can't be read, or the schema `cordon` isn't there.
 pub async fn check(client: &Client, roles: &RoleNames, names: &ContextNames) -> Result<Vec<Finding>, SchemaError> {
     let there = client
-        .query_one("SELECT pg_catalog.to_regclass('cordon.metered') IS NOT NULL", &[])
+        .query_one("SELECT pg_catalog.to_regprocedure('cordon.mark()') IS NOT NULL", &[])
         .await
         .map_err(SchemaError::at("the schema cordon"))?;
     if !there.get::<_, bool>(0) {
@@ -77,6 +79,7 @@ pub async fn check(client: &Client, roles: &RoleNames, names: &ContextNames) -> 
     let found = look(client, roles, names).await;
     client.batch_execute("ROLLBACK").await.map_err(SchemaError::at("the transaction to look around in"))?;
     let mut findings = found?;
+    findings.extend(probe::probe(client, roles, names).await?);
     findings.sort_by(|one, other| (one.severity, one.id, &one.object).cmp(&(other.severity, other.id, &other.object)));
     Ok(findings)
 }
@@ -87,7 +90,10 @@ async fn look(client: &Client, roles: &RoleNames, names: &ContextNames) -> Resul
     for rule in rules::ALL {
         // Every rule has all roles' names as its parameters.
         let rows = client
-            .query(&format!("{} {}", rules::WHO, rule.sql), &[owner, application, read_only, system, cordon, control])
+            .query(
+                &format!("{} {}", rules::WHO, rule.sql.replace("{crossing}", CROSSING)),
+                &[owner, application, read_only, system, cordon, control],
+            )
             .await
             .map_err(SchemaError::at(format!("the check {}", rule.id)))?;
         findings.extend(rows.iter().map(|row| Finding {
@@ -99,8 +105,8 @@ async fn look(client: &Client, roles: &RoleNames, names: &ContextNames) -> Resul
         }));
     }
     findings.extend(unhardened(client, roles).await?);
+    findings.extend(functions::changed(client, roles, names).await?);
     findings.extend(counts::uncountable(client).await?);
-    findings.extend(probe::probe(client, roles, &names.workspace).await?);
     Ok(findings)
 }
 

@@ -2,29 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use hmac::digest::crypto_common::BlockSizeUser;
-use rand::RngCore;
 use refinery::{Migration, Runner, Target};
-use sha2::Sha256;
 use tokio_postgres::Client;
-use zeroize::Zeroizing;
 
-use super::{SchemaError, ident, roles};
+use super::{SchemaError, ident, roles, signing};
 use crate::control::RoleNames;
 use crate::domain::Secret;
 use crate::tenant::ContextNames;
 
 /// The migrations, in order.
-const MIGRATIONS: [(&str, &str); 6] = [
+const MIGRATIONS: [(&str, &str); 8] = [
     ("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql")),
     ("V3__audit", include_str!("../../../../migrations/0003_audit.sql")),
     ("V4__quota", include_str!("../../../../migrations/0004_quota.sql")),
     ("V5__deny", include_str!("../../../../migrations/0005_deny.sql")),
+    ("V6__mark", include_str!("../../../../migrations/0006_mark.sql")),
     ("V7__key_allow", include_str!("../../../../migrations/0007_key_allow.sql")),
     ("V8__channels", include_str!("../../../../migrations/0008_channels.sql")),
+    ("V9__protection", include_str!("../../../../migrations/0009_protection.sql")),
 ];
 /// The version of the newest.
-const NEWEST: i64 = 8;
+const NEWEST: i64 = 9;
 /// Where refinery keeps what it has done.
 const HISTORY: &str = "cordon.schema_history";
 /// The key of the advisory lock under which one migration at a time runs: "cordon" in ASCII.
@@ -39,6 +37,8 @@ pub struct Migrated {
     pub version: i64,
     /// The roles that were given a password.
     pub passwords: Vec<String>,
+    /// Whether what a seal says is verified once for each bind; else it is with each statement.
+    pub is_marked: bool,
 }
 
 /// Makes roles, schema and signing key, as far as they are missing.
@@ -94,11 +94,13 @@ async fn locked(
         .await
         .map_err(at("the schema cordon"))?;
     let applied = run(client, names).await?;
-    new_signing_key(client).await?;
+    signing::first(client).await?;
     client.batch_execute("RESET ROLE").await.map_err(at("the administrator's role"))?;
     roles::grant(client, roles).await?;
+    let is_marked = roles::grant_mark(client, roles).await?;
     let passwords = roles::set_passwords(client, roles, passwords).await?;
-    Ok(Migrated { applied, version: NEWEST, passwords: passwords.into_iter().map(str::to_owned).collect() })
+    let passwords = passwords.into_iter().map(str::to_owned).collect();
+    Ok(Migrated { applied, version: NEWEST, passwords, is_marked })
 }
 
 /// A schema that is there goes by the names it was made with.
@@ -106,7 +108,8 @@ async fn same_context(client: &Client, names: &ContextNames) -> Result<(), Schem
     let made_with = client
         .query_opt(
             "SELECT ARRAY(SELECT m[1] FROM pg_catalog.regexp_matches(p.prosrc, $$current_setting\\('([^']+)', true\\)$$, 'g') AS m) \
-             FROM pg_catalog.pg_proc AS p WHERE p.oid = pg_catalog.to_regprocedure('cordon.workspace_id()')",
+             FROM pg_catalog.pg_proc AS p WHERE p.oid = coalesce(pg_catalog.to_regprocedure('cordon.sealed_workspace_id()'), \
+                 pg_catalog.to_regprocedure('cordon.workspace_id()'))",
             &[],
         )
         .await
@@ -147,29 +150,39 @@ async fn run(client: &mut Client, names: &ContextNames) -> Result<Vec<String>, S
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }
 
+/// A function of the schema `cordon`, as a migration makes it.
+pub(super) struct Made {
+    /// The text of its body.
+    pub(super) body: String,
+    /// Whether it runs with the rights of the schema's owner.
+    pub(super) is_definer: bool,
+    /// Whether it has a search path of its own.
+    pub(super) has_path: bool,
+}
+
+/// The functions in the schema `cordon` whose bodies are texts, as the newest migrations make them, by name.
+pub(super) fn functions(names: &ContextNames) -> BTreeMap<String, Made> {
+    let mut functions = BTreeMap::new();
+    for (_, sql) in MIGRATIONS {
+        let sql = with_names(sql, names);
+        for made in sql.split("FUNCTION cordon.").skip(1) {
+            let Some((head, rest)) = made.split_once("AS $function$") else { continue };
+            let (Some((name, _)), Some((body, _))) = (head.split_once('('), rest.split_once("$function$")) else {
+                continue;
+            };
+            // A grant, a trigger or another kind of function may stand between a name and somebody else's body.
+            if !head.contains(';') {
+                let (is_definer, has_path) = (head.contains("SECURITY DEFINER"), head.contains("SET search_path"));
+                let made = Made { body: body.to_owned(), is_definer, has_path };
+                functions.insert(name.to_owned(), made);
+            }
+        }
+    }
+    functions
+}
+
 /// The settings' names are configurable; they are checked to be plain identifiers with a dot.
 fn with_names(sql: &str, names: &ContextNames) -> String {
     sql.replace("'app.workspace_id'", &format!("'{}'", names.workspace))
         .replace("'app.workspace_seal'", &format!("'{}'", names.seal))
-}
-
-/// Makes the first signing key.
-async fn new_signing_key(client: &Client) -> Result<(), SchemaError> {
-    let mut secret = Zeroizing::new([0; 32]);
-    rand::rng().fill_bytes(&mut *secret);
-    let pad = |with: u8| {
-        let mut block = Zeroizing::new(vec![with; Sha256::block_size()]);
-        block.iter_mut().zip(secret.iter()).for_each(|(padded, byte)| *padded ^= byte);
-        block
-    };
-    let (inner, outer) = (pad(0x36), pad(0x5c));
-    client
-        .execute(
-            "INSERT INTO cordon.signing_key (secret, inner_pad, outer_pad) SELECT $1, $2, $3 \
-             WHERE NOT EXISTS (SELECT FROM cordon.signing_key WHERE retired_at IS NULL)",
-            &[&&secret[..], &&inner[..], &&outer[..]],
-        )
-        .await
-        .map_err(SchemaError::at("the signing key"))?;
-    Ok(())
 }

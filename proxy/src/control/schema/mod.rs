@@ -8,6 +8,7 @@ pub mod migrate;
 mod notifying;
 pub mod protect;
 pub mod roles;
+pub mod signing;
 
 use tokio_postgres::Client;
 

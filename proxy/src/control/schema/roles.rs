@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::{SchemaError, ident, literal};
 use crate::control::RoleNames;
@@ -59,6 +60,29 @@ pub async fn set_passwords<'a>(
     Ok(set)
 }
 
+/// Lets the owner of the schema `cordon` set the mark (`migrations/0006_mark.sql`). Returns whether it may: only a superuser can
+/// grant that, and only since Postgres 15.
+///
+/// # Errors
+/// Postgres can't be asked.
+pub async fn grant_mark(client: &Client, roles: &RoleNames) -> Result<bool, SchemaError> {
+    let at = || SchemaError::at("the right to set the mark of the workspace");
+    let knows = "SELECT pg_catalog.current_setting('server_version_num')::int >= 150000";
+    if !client.query_one(knows, &[]).await.map_err(at())?.get::<_, bool>(0) {
+        return Ok(false);
+    }
+    let granted = "SELECT pg_catalog.has_parameter_privilege($1, 'backtrace_functions', 'SET')";
+    if client.query_one(granted, &[&roles.cordon]).await.map_err(at())?.get(0) {
+        return Ok(true);
+    }
+    let grant = format!("GRANT SET ON PARAMETER backtrace_functions TO {}", ident(&roles.cordon));
+    match client.batch_execute(&grant).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
+        Err(error) => Err(at()(error)),
+    }
+}
+
 /// Gives each role what it needs of the schema `cordon` and of the database, and nothing more.
 ///
 /// # Errors
@@ -70,7 +94,8 @@ pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError
          REVOKE ALL ON ALL TABLES IN SCHEMA cordon FROM PUBLIC;
          REVOKE ALL ON ALL FUNCTIONS IN SCHEMA cordon FROM PUBLIC;
          GRANT USAGE ON SCHEMA cordon TO PUBLIC;
-         GRANT EXECUTE ON FUNCTION cordon.workspace_id(), cordon.deny(text), cordon.pg_notify(text, text) TO PUBLIC;
+         GRANT EXECUTE ON FUNCTION cordon.workspace_id(), cordon.sealed_workspace_id(), cordon.mark(), cordon.deny(text) TO PUBLIC;
+         GRANT EXECUTE ON FUNCTION cordon.pg_notify(text, text) TO PUBLIC;
          GRANT EXECUTE ON FUNCTION cordon.notify_workspace(uuid, text, text) TO {system};
          GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.workspace, cordon.api_key TO {control};
          GRANT SELECT ON cordon.signing_key, cordon.audit_stream, cordon.audit_event TO {control};

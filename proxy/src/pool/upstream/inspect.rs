@@ -1,5 +1,5 @@
 //! The look at a new server connection before any tenant uses it: is it who we asked for, did nobody give the role
-//! settings of its own, and what is the time there?
+//! settings of its own, what is the time there, and can binds be marked?
 //!
 //! A role may always alter itself, and every new backend then starts with the attacker's values, which DISCARD ALL
 //! restores. `pg_db_role_setting` tells what is stored now; `pg_settings.source` tells what this backend really started
@@ -16,6 +16,10 @@ use crate::domain::{Fault, Origin, SqlState, clock};
 /// attacker's.
 const QUESTION: &str = "\
 SELECT 'clock', pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()))::pg_catalog.int8::pg_catalog.text, ''
+UNION ALL SELECT 'mark', p.oid::pg_catalog.text, ''
+  FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+  WHERE n.nspname OPERATOR(pg_catalog.=) 'cordon'::pg_catalog.name AND p.proname OPERATOR(pg_catalog.=) 'mark'::pg_catalog.name
+    AND p.pronargs OPERATOR(pg_catalog.=) 0::pg_catalog.int2
 UNION ALL SELECT 'user', current_user::pg_catalog.text, session_user::pg_catalog.text
 UNION ALL SELECT 'stored', c.entry, ''
   FROM pg_catalog.pg_db_role_setting AS s
@@ -30,14 +34,22 @@ UNION ALL SELECT 'effective', g.name, g.setting FROM pg_catalog.pg_settings AS g
 /// What a client reads when the settings of the upstream role are not the approved ones.
 const UNFIT: &str = "no safe connection to the database server can be made";
 
-/// Asks, and returns the database's clock minus ours, in seconds.
+/// What was learnt of a server connection.
+pub(super) struct Inspected {
+    /// The database's clock minus ours, in seconds.
+    pub(super) clock_offset: i64,
+    /// The number of the database's `cordon.mark()`, if it has one.
+    pub(super) mark: Option<u32>,
+}
+
+/// Asks.
 pub(super) async fn inspect(
     frames: &mut Frames<'_>,
     target: &Target,
     parameters: &mut Vec<(String, String)>,
     database: &str,
     role: &str,
-) -> Result<i64, Fault> {
+) -> Result<Inspected, Fault> {
     let answer = frames.ask(QUESTION, parameters).await?;
     let rows = answer.rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
     let verdict = match answer.error {
@@ -52,9 +64,11 @@ pub(super) async fn inspect(
         }
         return Err(fault);
     }
-    let database_now = rows.iter().find(|row| row[0] == "clock").and_then(|row| row[1].parse::<i64>().ok());
+    let told = |kind: &str| rows.iter().find(|row| row[0] == kind).map(|row| row[1].as_str());
+    let mark = told("mark").and_then(|number| number.parse().ok());
+    let database_now = told("clock").and_then(|seconds| seconds.parse::<i64>().ok());
     let database_now = database_now.ok_or_else(|| garbled("the inspection brought no time"))?;
-    Ok(database_now.saturating_sub(clock::unix_seconds()))
+    Ok(Inspected { clock_offset: database_now.saturating_sub(clock::unix_seconds()), mark })
 }
 
 /// What must not be so, or nothing.

@@ -6,7 +6,7 @@ use crate::tenant::SigningKey;
 const TAG: &str = "3b965e4a5ef51edef7723ac7826669169c8544a309eee2c1f314a3da8838c621";
 
 fn tag() -> MeterTag {
-    MeterTag::new(&SigningKey::new(vec![7; 32]), 42)
+    MeterTag::new(&SigningKey::new(1, vec![7; 32]), 42)
 }
 
 fn read_after_tag(changes: &str) -> Result<Vec<(i32, Change)>, Unread> {

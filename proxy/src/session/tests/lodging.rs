@@ -21,7 +21,7 @@ impl Stage {
     fn others_come(&mut self) {
         assert!(self.session.may_leave());
         self.session.detached();
-        self.backend.set_sequences(crate::backend::Sequences::Mixed);
+        self.backend.set_sequences(crate::backend::Sequences::Mixed(crate::backend::Stay::default()));
         self.come_back();
     }
 
@@ -84,7 +84,7 @@ fn nobody_is_moved_in_the_middle_of_anything() {
 #[test]
 fn a_client_that_comes_home_for_the_first_time_finds_nobodys_numbers_there() {
     let mut stage = at_home();
-    stage.backend.set_sequences(crate::backend::Sequences::Mixed);
+    stage.backend.set_sequences(crate::backend::Sequences::Mixed(crate::backend::Stay::default()));
     assert_eq!(stage.client("Q(insert)"), "Q(DISCARD SEQUENCES) Q(insert)");
     assert_eq!(stage.server(&format!("{DISCARDED} C(INSERT 0 1) Z(I)")), "C(INSERT 0 1) Z(I)");
     // Its own are told at once, and it stays for them.

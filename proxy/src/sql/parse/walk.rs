@@ -303,6 +303,7 @@ impl<'t> Walk<'t> {
         self.write(insert.relation.as_ref(), WriteVerb::Insert, rows);
         if let Some(write) = self.statement.writes.last_mut() {
             write.upsert = insert.on_conflict_clause.is_some();
+            write.returns = !insert.returning_list.is_empty();
         }
     }
 
@@ -480,7 +481,7 @@ impl<'t> Walk<'t> {
             return;
         };
         let relation = self.relation(relation);
-        self.statement.writes.push(Write { relation, verb, rows, upsert: false });
+        self.statement.writes.push(Write { relation, verb, rows, upsert: false, returns: false });
     }
 
     pub(super) fn relation(&mut self, relation: &RangeVar) -> Relation {

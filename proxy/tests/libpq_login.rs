@@ -30,6 +30,7 @@ async fn log_in(key: &ApiKeySecret, secret: &str, method: Method, options: &str)
         role: "app".into(),
         verifier: key.verifier.as_str().into(),
         expires_at: None,
+        allow: pgcordon::sql::Rules::default(),
         revoked: false,
         suspended: false,
     }));

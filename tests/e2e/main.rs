@@ -7,6 +7,7 @@ mod bad_input;
 mod books;
 mod cancelling;
 mod catalog_queries;
+mod channels;
 mod client_certificates;
 mod connecting;
 mod conversations;

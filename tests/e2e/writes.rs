@@ -52,7 +52,7 @@ fn writes_are_recorded_with_relation_rows_and_outcome() {
             "RESOURCE_CREATED low ok public.Journey 1",
             "RESOURCE_CREATED low failed public.Segment 23505",
             "RESOURCE_ACCESS_DENIED medium denied public.Segment 42501",
-            "UNAUTHORIZED_ACCESS_ATTEMPT critical denied 42501 touches_context",
+            "UNAUTHORIZED_ACCESS_ATTEMPT critical denied 42501 context",
             "QUOTA_EXCEEDED medium denied segments 53400",
             "RESOURCE_DELETED low ok public.Segment",
         ]

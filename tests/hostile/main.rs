@@ -2,6 +2,7 @@
 //! and on many; whatever it does, not a byte of the other tenant's may come back, and nothing of the other's may change.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod channels;
 mod context;
 mod homes;
 mod privilege;

@@ -108,6 +108,7 @@ event_types! {
     BulkOperation "BULK_OPERATION" Medium "One statement changed many rows.";
     ApiKeyCreated "API_KEY_CREATED" Low "A key was made.";
     ApiKeyRotated "API_KEY_ROTATED" Low "A key was given another secret.";
+    ApiKeyChanged "API_KEY_CHANGED" Low "A key may break other rules of the statement guard.";
     ApiKeyRevoked "API_KEY_REVOKED" Medium "A key was revoked.";
     WorkspaceCreated "WORKSPACE_CREATED" Low "A workspace was made.";
     WorkspaceSuspended "WORKSPACE_SUSPENDED" Medium "A workspace was suspended.";

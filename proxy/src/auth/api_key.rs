@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::{KeyId, KeyKind, WorkspaceId};
+use crate::sql::Rules;
 
 /// One row of `cordon.api_key` with what of its workspace matters at the door.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub struct KeyRecord {
     pub verifier: Arc<str>,
     /// Seconds since the epoch after which the key is refused, at every login; none for a key that doesn't expire.
     pub expires_at: Option<i64>,
+    /// The rules of the guard that its texts may break.
+    pub allow: Rules,
     /// The key was revoked.
     pub revoked: bool,
     /// The key's workspace is suspended: the secret is checked, then the login is refused with 28000.

@@ -27,6 +27,8 @@ enum Kept {
     Do,
     /// Large objects: all tenants share their name space
     LargeObjects,
+    /// pg_notify in functions: all tenants share its channels
+    Notify,
 }
 
 impl Kept {
@@ -35,6 +37,7 @@ impl Kept {
             Self::Temp => Allow::Temp,
             Self::Do => Allow::Do,
             Self::LargeObjects => Allow::LargeObjects,
+            Self::Notify => Allow::Notify,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `pgcordon key`: creates, lists, rotates and revokes API keys. A secret is shown once, when it is made.
+//! `pgcordon key`: creates, lists, rotates and revokes API keys, and says which rules of the guard they may break. A secret is shown once, when it is made.
 
 use clap::Subcommand;
 use serde_json::json;
@@ -13,6 +13,7 @@ use crate::control::key_role;
 use crate::control::store::{self, ListedKey, NewKey};
 use crate::domain::KeyKind;
 use crate::pool::upstream::Address;
+use crate::sql::{Rule, Rules};
 
 /// Options of `key`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +46,17 @@ enum Action {
         /// What people call it
         #[arg(long, value_name = "N")]
         name: Option<String>,
+        /// Rules of the statement guard, as in [guard] of the configuration, that its statements may break
+        #[arg(long, value_name = "RULE,…", value_delimiter = ',')]
+        allow: Vec<Rule>,
+    },
+    /// Says which rules of the statement guard a key may break, instead of those until now; open sessions hold to it
+    Allow {
+        /// The key id
+        key_id: String,
+        /// The rules, as in [guard] of the configuration; none at all for a key like any other
+        #[arg(value_name = "RULE,…", value_delimiter = ',')]
+        rules: Vec<Rule>,
     },
     /// Lists keys, without any secret
     List {
@@ -72,15 +84,19 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let settings = args.configured.settings()?;
     block_on(async {
         match &args.action {
-            Action::Create { workspace, kind, role, expires, name } => {
+            Action::Create { workspace, kind, role, expires, name, allow } => {
                 let wanted = Wanted {
                     workspace: workspace.as_deref(),
                     kind: *kind,
                     role: role.as_deref(),
                     name: name.as_deref(),
                     expires: *expires,
+                    allow: allow.iter().copied().collect(),
                 };
                 create(&settings, &wanted, args.json).await
+            }
+            Action::Allow { key_id, rules } => {
+                allow(&settings, key_id, rules.iter().copied().collect(), args.json).await
             }
             Action::List { workspace } => list(&settings, workspace.as_deref(), args.json).await,
             Action::Rotate { key_id } => rotate(&settings, key_id, args.json).await,
@@ -95,6 +111,7 @@ struct Wanted<'a> {
     role: Option<&'a str>,
     name: Option<&'a str>,
     expires: Option<i64>,
+    allow: Rules,
 }
 
 async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Result<(), Failure> {
@@ -106,6 +123,9 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
         (KeyKind::Workspace, None) => return Err(Failure::usage("a workspace key needs --workspace")),
         (KeyKind::System, Some(_)) => {
             return Err(Failure::usage("a system key has no workspace: leave out --workspace"));
+        }
+        (KeyKind::System, None) if wanted.allow != Rules::default() => {
+            return Err(Failure::usage("the statement guard doesn't look at system keys: leave out --allow"));
         }
         _ => {}
     }
@@ -128,6 +148,7 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
         role: wanted.role,
         name: wanted.name,
         expires_in: wanted.expires,
+        allow: wanted.allow,
     };
     let expires_at = store::create_key(&mut client, &new, &secret, &operator()).await.map_err(failed)?;
     let role = wanted.role.unwrap_or_else(|| settings.upstream.roles.default_for(wanted.kind));
@@ -140,7 +161,7 @@ async fn create(settings: &Settings, wanted: &Wanted<'_>, as_json: bool) -> Resu
     let shown = if as_json {
         let key = json!({
             "key_id": secret.key_id.as_str(), "secret": secret.secret.as_str(), "dsn": dsn, "kind": wanted.kind.as_str(),
-            "workspace": workspace.map(|workspace| workspace.name), "expires_at": expires_at,
+            "workspace": workspace.map(|workspace| workspace.name), "expires_at": expires_at, "allow": wanted.allow.names(),
         });
         secret_line(format_args!("{key}"))
     } else {
@@ -177,6 +198,17 @@ fn dsn(settings: &Settings, secret: &ApiKeySecret) -> String {
     format!("postgres://{}:{}@{}/{database}", secret.key_id, secret.secret.as_str(), settings.server.listen)
 }
 
+async fn allow(settings: &Settings, key_id: &str, rules: Rules, as_json: bool) -> Result<(), Failure> {
+    let mut client = control(settings).await?;
+    store::allow_key(&mut client, key_id, rules, &operator()).await.map_err(failed)?;
+    match rules.names().as_slice() {
+        names if as_json => say!("{}", json!({ "key_id": key_id, "allow": names })),
+        [] => say!("{key_id} may break no rule of the statement guard"),
+        names => say!("{key_id} may break: {}", names.join(", ")),
+    }
+    Ok(())
+}
+
 async fn list(settings: &Settings, workspace: Option<&str>, as_json: bool) -> Result<(), Failure> {
     let client = control(settings).await?;
     let workspace = match workspace {
@@ -188,13 +220,15 @@ async fn list(settings: &Settings, workspace: Option<&str>, as_json: bool) -> Re
         say!("{}", json!(keys));
         return Ok(());
     }
-    for ListedKey { key_id, workspace, kind, name, expires_at, revoked_at, .. } in &keys {
+    for ListedKey { key_id, workspace, kind, name, expires_at, revoked_at, allow, .. } in &keys {
         let state = match (revoked_at, expires_at) {
             (Some(at), _) => format!("revoked {at}"),
             (None, Some(at)) => format!("expires {at}"),
             (None, None) => "good".to_owned(),
         };
-        say!("{key_id}  {kind}  {}  {state}  {}", workspace.as_deref().unwrap_or("-"), name.as_deref().unwrap_or(""));
+        let (workspace, name) = (workspace.as_deref().unwrap_or("-"), name.as_deref().unwrap_or(""));
+        let allowed = if allow.is_empty() { String::new() } else { format!("  allowed: {}", allow.join(", ")) };
+        say!("{key_id}  {kind}  {workspace}  {state}  {name}{allowed}");
     }
     Ok(())
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::auth::{Directory, KeyRecord};
-use crate::domain::WorkspaceId;
+use crate::domain::{KeyId, WorkspaceId};
 use crate::quota::Definitions;
-use crate::tenant::SigningKeys;
+use crate::sql::Rules;
+use crate::tenant::{ChannelKey, SigningKeys};
 
 /// A workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub struct Snapshot {
     workspaces: Vec<Workspace>,
     /// Where each stands in `workspaces`.
     places: HashMap<WorkspaceId, usize, ahash::RandomState>,
+    channel_keys: HashMap<WorkspaceId, ChannelKey, ahash::RandomState>,
     signing_keys: SigningKeys,
     quotas: Arc<Definitions>,
 }
@@ -39,7 +41,13 @@ impl Snapshot {
     ) -> Self {
         let keys = keys.into_iter().map(|key| (key.key_id.as_str().into(), Arc::new(key))).collect();
         let places = workspaces.iter().enumerate().map(|(place, workspace)| (workspace.id, place)).collect();
-        Self { keys, workspaces, places, signing_keys, quotas: Arc::new(quotas) }
+        Self { keys, workspaces, places, channel_keys: HashMap::default(), signing_keys, quotas: Arc::new(quotas) }
+    }
+
+    /// The same, with the secrets in the names of the workspaces' channels.
+    #[must_use]
+    pub fn with_channel_keys(self, keys: impl IntoIterator<Item = (WorkspaceId, ChannelKey)>) -> Self {
+        Self { channel_keys: keys.into_iter().collect(), ..self }
     }
 
     /// The keys of seals.
@@ -55,6 +63,16 @@ impl Snapshot {
     /// The workspace with this id.
     pub fn workspace(&self, id: WorkspaceId) -> Option<&Workspace> {
         self.workspaces.get(*self.places.get(&id)?)
+    }
+
+    /// The secret in the names of a workspace's channels.
+    pub fn channel_key(&self, id: WorkspaceId) -> Option<ChannelKey> {
+        self.channel_keys.get(&id).cloned()
+    }
+
+    /// The rules of the guard that a key may break.
+    pub fn allowed(&self, key: &KeyId) -> Rules {
+        self.keys.get(key.as_str()).map_or_else(Rules::default, |key| key.allow)
     }
 
     /// All workspaces.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tokio_postgres::{Client, IsolationLevel, Row};
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
 use super::audit_sink;
@@ -13,7 +13,8 @@ use super::snapshot::{Snapshot, Workspace};
 use crate::audit::{self, Event, EventType};
 use crate::auth::{ApiKeySecret, KeyRecord};
 use crate::domain::{KeyId, KeyKind, WorkspaceId};
-use crate::tenant::{SigningKey, SigningKeys};
+use crate::sql::{Rule, Rules};
+use crate::tenant::{ChannelKey, SigningKey, SigningKeys};
 
 /// What can be wrong with a request for control data.
 #[derive(Debug, thiserror::Error)]
@@ -82,11 +83,13 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
 pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, StoreError> {
     let snapshot =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
-    let workspaces =
-        snapshot.query("SELECT id, name, status FROM cordon.workspace ORDER BY name", &[]).await.map_err(missing)?;
+    let workspaces = snapshot
+        .query("SELECT id, name, status, channel_key FROM cordon.workspace ORDER BY name", &[])
+        .await
+        .map_err(missing)?;
     let keys = snapshot
         .query(
-            "SELECT k.key_id, k.workspace_id, k.kind, k.role, k.verifier, extract(epoch FROM k.expires_at)::bigint AS expires_at, \
+            "SELECT k.key_id, k.workspace_id, k.kind, k.role, k.verifier, k.allow, extract(epoch FROM k.expires_at)::bigint AS expires_at, \
                     k.revoked_at IS NOT NULL AS revoked, coalesce(w.status <> 'active', false) AS suspended \
              FROM cordon.api_key k LEFT JOIN cordon.workspace w ON w.id = k.workspace_id",
             &[],
@@ -100,10 +103,14 @@ pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, St
     let quotas = quota_store::load(&snapshot).await?;
     snapshot.commit().await?;
     let keys = keys.iter().map(|row| key_record(row, roles)).collect::<Result<_, _>>()?;
+    let channel_keys: Vec<_> = workspaces
+        .iter()
+        .map(|row| (WorkspaceId::new(row.get("id")), ChannelKey::new(row.get("channel_key"))))
+        .collect();
     let workspaces = workspaces.iter().map(workspace).collect();
     let signing = signing.iter().map(|row| SigningKey::new(row.get("id"), row.get("secret")));
     let signing_keys = SigningKeys::new(signing).ok_or(StoreError::NoSigningKey)?;
-    Ok(Snapshot::new(keys, workspaces, signing_keys, quotas))
+    Ok(Snapshot::new(keys, workspaces, signing_keys, quotas).with_channel_keys(channel_keys))
 }
 
 pub(super) fn missing(error: tokio_postgres::Error) -> StoreError {
@@ -141,6 +148,8 @@ fn key_record(row: &Row, roles: &RoleNames) -> Result<KeyRecord, StoreError> {
         role: role.into(),
         verifier: row.get::<_, String>("verifier").into(),
         expires_at: row.get("expires_at"),
+        // A newer program may know rules that this one doesn't.
+        allow: row.get::<_, Vec<String>>("allow").iter().filter_map(|rule| rule.parse::<Rule>().ok()).collect(),
         revoked: row.get("revoked"),
         suspended: row.get("suspended"),
     })
@@ -274,6 +283,8 @@ pub struct NewKey<'a> {
     pub name: Option<&'a str>,
     /// Seconds from now until it expires.
     pub expires_in: Option<i64>,
+    /// The rules of the guard that its texts may break.
+    pub allow: Rules,
 }
 
 /// Stores a key's verifier. The secret stays with the caller.
@@ -290,8 +301,8 @@ pub async fn create_key(
     let creation = client.transaction().await?;
     let row = creation
         .query_one(
-            "INSERT INTO cordon.api_key (key_id, workspace_id, kind, role, name, verifier, expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7)) \
+            "INSERT INTO cordon.api_key (key_id, workspace_id, kind, role, name, verifier, expires_at, allow) \
+             VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7), $8) \
              RETURNING to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
             &[
                 &secret.key_id.as_str(),
@@ -301,12 +312,13 @@ pub async fn create_key(
                 &new.name,
                 &secret.verifier,
                 &expires_in,
+                &new.allow.names(),
             ],
         )
         .await
         .map_err(missing)?;
     let expires_at: Option<String> = row.get(0);
-    let detail = json!({ "kind": new.kind.as_str(), "role": new.role, "name": new.name, "expires_at": expires_at });
+    let detail = json!({ "kind": new.kind.as_str(), "role": new.role, "name": new.name, "expires_at": expires_at, "allow": new.allow.names() });
     let event = of_key(EventType::ApiKeyCreated, secret.key_id.clone(), new.workspace, by);
     audit_sink::record(&creation, Event { detail: Some(detail), ..event }).await?;
     creation.commit().await?;
@@ -328,6 +340,8 @@ pub struct ListedKey {
     pub kind: String,
     /// What people call it.
     pub name: Option<String>,
+    /// The rules of the guard that its texts may break.
+    pub allow: Vec<String>,
     /// When it was made.
     pub created_at: String,
     /// When it expires.
@@ -343,7 +357,7 @@ pub struct ListedKey {
 pub async fn keys(client: &Client, workspace: Option<WorkspaceId>) -> Result<Vec<ListedKey>, StoreError> {
     let rows = client
         .query(
-            "SELECT k.key_id, w.name AS workspace, k.kind, k.name, k.created_at::text, k.expires_at::text, k.revoked_at::text \
+            "SELECT k.key_id, w.name AS workspace, k.kind, k.name, k.allow, k.created_at::text, k.expires_at::text, k.revoked_at::text \
              FROM cordon.api_key k LEFT JOIN cordon.workspace w ON w.id = k.workspace_id \
              WHERE $1::uuid IS NULL OR k.workspace_id = $1 ORDER BY k.created_at, k.key_id",
             &[&workspace.map(WorkspaceId::uuid)],
@@ -357,6 +371,7 @@ pub async fn keys(client: &Client, workspace: Option<WorkspaceId>) -> Result<Vec
             workspace: row.get("workspace"),
             kind: row.get("kind"),
             name: row.get("name"),
+            allow: row.get("allow"),
             created_at: row.get("created_at"),
             expires_at: row.get("expires_at"),
             revoked_at: row.get("revoked_at"),
@@ -378,14 +393,42 @@ pub async fn rotate_key(client: &mut Client, secret: &ApiKeySecret, by: &Arc<aud
         )
         .await
         .map_err(missing)?;
-    let Some(changed) = changed else {
-        let revoked = change.query_opt("SELECT FROM cordon.api_key WHERE key_id = $1", &[&key_id]).await?.is_some();
-        let error = if revoked { StoreError::RevokedKey } else { StoreError::UnknownKey };
-        return Err(error(key_id.to_owned()));
-    };
+    let Some(changed) = changed else { return Err(not_there(&change, key_id).await?) };
     let workspace = changed.get::<_, Option<Uuid>>(0).map(WorkspaceId::new);
     audit_sink::record(&change, of_key(EventType::ApiKeyRotated, secret.key_id.clone(), workspace, by)).await?;
     Ok(change.commit().await?)
+}
+
+/// Says which rules of the guard a key's texts may break; its open sessions hold to that with their next statement.
+///
+/// # Errors
+/// There is none, it was revoked, or Postgres refuses.
+pub async fn allow_key(
+    client: &mut Client,
+    key_id: &str,
+    allow: Rules,
+    by: &Arc<audit::Client>,
+) -> Result<(), StoreError> {
+    let change = client.transaction().await?;
+    let changed = change
+        .query_opt(
+            "UPDATE cordon.api_key SET allow = $2 WHERE key_id = $1 AND revoked_at IS NULL RETURNING workspace_id",
+            &[&key_id, &allow.names()],
+        )
+        .await
+        .map_err(missing)?;
+    let Some(changed) = changed else { return Err(not_there(&change, key_id).await?) };
+    let workspace = changed.get::<_, Option<Uuid>>(0).map(WorkspaceId::new);
+    let event = of_key(EventType::ApiKeyChanged, KeyId::new(key_id), workspace, by);
+    audit_sink::record(&change, Event { detail: Some(json!({ "allow": allow.names() })), ..event }).await?;
+    Ok(change.commit().await?)
+}
+
+/// Why a key that is in use can't be found.
+async fn not_there(change: &Transaction<'_>, key_id: &str) -> Result<StoreError, StoreError> {
+    let revoked = change.query_opt("SELECT FROM cordon.api_key WHERE key_id = $1", &[&key_id]).await?.is_some();
+    let error = if revoked { StoreError::RevokedKey } else { StoreError::UnknownKey };
+    Ok(error(key_id.to_owned()))
 }
 
 /// Revokes a key, once and for all. Whether it was good until now.

@@ -116,3 +116,6 @@ pub const WRONG_CANCELS_MAX: u32 = 100;
 
 /// Messages of one client that the server hasn't answered, at most. The next one waits until all are.
 pub const PENDING_MESSAGES_MAX: usize = 10_000;
+
+/// Channels that one session may listen to at once (a few hundred bytes each).
+pub const CHANNELS_MAX: usize = 16 * 1024;

@@ -60,7 +60,9 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     let binding = Binding::of(&verified);
     let pool = core.pools.get(&database, binding.role());
     let opened = async {
-        let settings = startup_settings::of(&startup, &binding, &core.shared.names, &core.shared.live.load().guard)?;
+        let allowed = core.shared.snapshot.load().allowed(binding.key_id());
+        let guard = &core.shared.live.load().guard;
+        let settings = startup_settings::of(&startup, &binding, &core.shared.names, guard, allowed)?;
         let greeting = greeting::learn(&core, &pool, &database, &binding, &settings, &client).await?;
         let home = pool.settle(&binding).await;
         let secret_bytes = if startup.minor >= 2 { LONG_SECRET_BYTES } else { SECRET_BYTES };
@@ -95,6 +97,7 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     }
     drop(out);
     let session = Session::new(registered.slot().id, binding.workspace(), settings)
+        .of_key(binding.key_id().clone())
         .greeted(greeting.parameters, registered.pid());
     let _open = core.counters.client();
     Driver::new(core, socket, session, registered, binding, client, (database.into(), pool, home)).run().await;

@@ -111,6 +111,8 @@ impl CoreContext {
             now_us,
             seed: &|| rand::rng().random_range(-1.0..1.0),
             guard: &live.guard,
+            allowed: &|key| snapshot.allowed(key),
+            channel_key: &|workspace| snapshot.channel_key(workspace),
             catalog: &|| self.shared.catalogs.load().of(database).cloned(),
             accounts: &self.shared.accounts,
             audit: super::audit::policy(&self.shared),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::backend::Settings;
 use crate::domain::{Fault, Origin, SqlState};
-use crate::sql::GuardHit;
-use crate::tenant::guard::{self, Mode};
+use crate::sql::guard_hit::is_switched_on;
+use crate::sql::{GuardHit, Rules};
+use crate::tenant::guard::{self, Verdict};
 use crate::tenant::{Binding, ContextNames, Guard};
 use crate::wire::startup::Startup;
 
@@ -20,6 +21,7 @@ pub(super) fn of(
     binding: &Binding,
     names: &ContextNames,
     guard: &Guard,
+    allowed: Rules,
 ) -> Result<Arc<Settings>, Fault> {
     let mut wanted = Vec::new();
     for (name, value) in all(startup)? {
@@ -28,8 +30,11 @@ pub(super) fn of(
                 let text = format!("this key can't choose {name}: the workspace is the key's own");
                 return Err(Fault::new(Origin::Client, SqlState::INSUFFICIENT_PRIVILEGE, text));
             }
-        } else if binding.workspace().is_some() && guard.role == Mode::Enforce && is_another_role(&name, &value) {
-            return Err(guard::fault(&GuardHit::ChangesRole));
+        } else if let Some(hit) = attempt(&name, &value)
+            && binding.workspace().is_some()
+            && matches!(guard.verdict([&hit].into_iter(), allowed), Verdict::Refused(_))
+        {
+            return Err(guard::fault(&hit));
         } else {
             wanted.push((name, value));
         }
@@ -44,6 +49,14 @@ fn all(startup: &Startup) -> Result<Vec<(String, String)>, Fault> {
         |name: &str| matches!(name, "user" | "database" | "replication" | "options") || name.starts_with("_pq_.");
     all.extend(startup.parameters.iter().filter(|(name, _)| !is_no_setting(name)).cloned());
     Ok(all)
+}
+
+/// What the guard has a rule about: another role of the session, as SET ROLE makes it, and row_security off.
+fn attempt(name: &str, value: &str) -> Option<GuardHit> {
+    if is_another_role(name, value) {
+        return Some(GuardHit::ChangesRole);
+    }
+    (name.eq_ignore_ascii_case("row_security") && !is_switched_on(value)).then_some(GuardHit::SetsRowSecurity)
 }
 
 /// Whether a setting makes another role of the session, as SET ROLE does.
@@ -77,5 +90,7 @@ mod tests {
     fn another_role_is_told_from_the_keys_own() {
         assert!(is_another_role("Role", "postgres") && is_another_role("session_authorization", "x"));
         assert!(!is_another_role("role", "none") && !is_another_role("row_security", "x"));
+        assert_eq!(attempt("ROW_security", "off"), Some(GuardHit::SetsRowSecurity));
+        assert_eq!((attempt("row_security", "On"), attempt("work_mem", "off")), (None, None));
     }
 }

@@ -10,7 +10,9 @@ use crate::audit::{EventType, Outcome};
 use crate::backend::{BackendState, Unnamed};
 use crate::domain::{Fault, Origin, SqlState};
 use crate::quota::{Answer, Moment, ResourceId};
-use crate::sql::{Effects, Facts, Reader, RowBound, Statement, StatementKind};
+use crate::sql::{
+    Catalog, Effects, Facts, GuardHit, Object, Reader, Relation, RowBound, Rules, Statement, StatementKind,
+};
 use crate::tenant::guard::{self, Verdict};
 use crate::wire::inject;
 
@@ -21,6 +23,8 @@ use super::portals::Ran;
 use super::watched::Watched;
 use super::{Core, Lanes, Session};
 
+/// What pg_dump and pg_restore call themselves.
+const DUMPS: [&[u8]; 2] = [b"pg_dump", b"pg_restore"];
 /// The settings without which a text means what its facts say.
 const MEANING: [&str; 3] = crate::sql::effects::CHANGES_MEANING;
 
@@ -83,8 +87,13 @@ impl Session {
     /// Whether a text may go out at all: it is looked at when it comes, as a Query or a Parse.
     pub(super) fn guarded(&mut self, facts: Option<&Arc<Facts>>, core: &Core<'_>) -> Option<Fault> {
         let facts = facts.filter(|facts| self.workspace.is_some() && !facts.guard.is_empty())?;
-        let statement = kept_text(facts, None, core);
-        match core.guard.verdict(&facts.guard) {
+        self.judged(&facts.guard, kept_text(facts, None, core), core)
+    }
+
+    /// The guard's word on these hits of a tenant's.
+    pub(super) fn judged(&mut self, hits: &[GuardHit], statement: Option<Arc<str>>, core: &Core<'_>) -> Option<Fault> {
+        let is_meant = |hit: &&GuardHit| self.is_meant(hit, core);
+        match core.guard.verdict(hits.iter().filter(is_meant), self.allowed(core)) {
             Verdict::Allowed => None,
             Verdict::Warned(hit) => {
                 self.happened.push(Happened::attempted(hit, false, statement));
@@ -94,6 +103,30 @@ impl Session {
                 self.happened.push(Happened::attempted(hit, true, statement));
                 Some(guard::fault(hit))
             }
+        }
+    }
+
+    /// The rules that the session's key may break.
+    pub(super) fn allowed(&self, core: &Core<'_>) -> Rules {
+        self.key.as_ref().map_or_else(Rules::default, |key| (core.allowed)(key))
+    }
+
+    /// Whether an object that a text names is one of the application's. What no catalog knows is temporary, or isn't there,
+    /// and Postgres says so itself.
+    fn is_meant(&self, hit: &GuardHit, core: &Core<'_>) -> bool {
+        let may_be_temporary = |relation: &Relation| relation.schema.is_none() && self.reader().has_temporary;
+        let knows = |known: &dyn Fn(&Catalog) -> bool| (core.catalog)().is_some_and(|catalog| known(&catalog));
+        match hit {
+            GuardHit::Locks(relation) | GuardHit::ChangesObject(_, Object::Relation(relation)) => {
+                !may_be_temporary(relation) && knows(&|catalog| catalog.has_relation(relation))
+            }
+            GuardHit::ChangesObject(_, Object::Function(name)) => knows(&|catalog| catalog.has_own_function(name)),
+            GuardHit::ChangesObject(_, Object::Other) => !self.reader().has_temporary,
+            // It begins with that, and Postgres fails it where rows would be left out. For anybody else that is no more.
+            GuardHit::SetsRowSecurity => {
+                !self.startup.get("application_name").is_some_and(|name| DUMPS.contains(&name))
+            }
+            _ => true,
         }
     }
 
@@ -262,7 +295,7 @@ impl Session {
         };
         self.write_denial(message.input, first, fault, lanes);
         backend.set_unnamed(Unnamed::Unknown);
-        if tag == b'Q' {
+        if matches!(tag, b'Q' | b'F') {
             inject::bare(lanes.server.author(message.input), b'S');
             self.expects.push(Expect::Sync, &mut lanes.client);
             self.in_cycle = false;

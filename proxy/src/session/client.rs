@@ -239,6 +239,13 @@ impl Session {
             self.deny(message, fault, backend, lanes);
             return Next::Go;
         }
+        let renamed = match text.map(|text| self.renamed(text, facts.as_ref(), backend, core)).transpose() {
+            Ok(renamed) => renamed.flatten(),
+            Err(fault) => {
+                self.deny(message, fault, backend, lanes);
+                return Next::Go;
+            }
+        };
         let watched = match self.admit(Asking { facts: facts.as_ref(), text, portal: None, rows_max: 0 }, core) {
             Admitted::Ask(request) => return Next::Ask(request),
             Admitted::Wait => return Next::Wait,
@@ -256,15 +263,24 @@ impl Session {
             self.note_facts(facts, backend, core);
             self.arm_all(facts, backend, core);
         }
+        let (place, text) = (self.expects.next_at(), renamed.as_ref().map(|renamed| &*renamed.text).or(text));
         match (watched, text) {
             (Some(watched), Some(text)) if watched.is_held => self.hold_query(message, text, watched, backend, lanes),
-            (watched, _) => {
+            (watched, text) => {
                 let serial = self.statements.unnamed_replaced(&[], None);
                 backend.set_unnamed(Unnamed::None);
-                self.send(message, Expect::Query(serial, watched), lanes);
+                let expect = Expect::Query(serial, watched);
+                match text.filter(|_| renamed.is_some()) {
+                    Some(text) => {
+                        inject::query(lanes.server.author(message.input), text);
+                        self.expects.push(expect, &mut lanes.client);
+                    }
+                    None => self.send(message, expect, lanes),
+                }
                 self.in_cycle = false;
             }
         }
+        self.note_changed(place..self.expects.next_at(), renamed);
         self.raise_barrier();
         Next::Go
     }
@@ -281,6 +297,11 @@ impl Session {
         let facts = Facts { asks, ..Facts::default() };
         if let Some(next) = self.lodge(Some(&facts), None, message, backend, core, lanes) {
             return next;
+        }
+        if let Some(fault) = self.guarded_call(message, core) {
+            self.deny(message, fault, backend, lanes);
+            self.raise_barrier();
+            return Next::Go;
         }
         match oid {
             Some(inject::SET_CONFIG_OID) if message.can_be_opened() => self.call_set_config(message, backend, core),

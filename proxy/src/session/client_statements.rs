@@ -1,4 +1,4 @@
-//! Parse, Bind, Describe and Close of an attached client. A named statement is prepared on a server connection under a name
+//! Bind, Describe and Close of an attached client, and where its statements are (`preparing` has Parse). A named statement is prepared on a server connection under a name
 //! of ours and shared by all clients that prepared the same, but each client's own Parse is Postgres' to answer: what one has prepared stands
 //! for those that prepared before it. The unnamed statement is the client's own and follows it.
 
@@ -6,94 +6,19 @@ use std::sync::Arc;
 
 use crate::backend::{BackendState, Body, Moment, Name, Parsing, Unnamed};
 use crate::domain::{Fault, Origin, SqlState};
-use crate::sql::first_word::may_execute;
 use crate::sql::{Facts, PinReason};
 use crate::wire::frame::HEAD;
 use crate::wire::inject;
-use crate::wire::open::{self, BindHead, Named, Parse, named};
+use crate::wire::open::{self, BindHead, Named, named};
 
 use super::client::{Message, Next};
-use super::expect::{Bound, Expect, Injected, Own, Parsed};
+use super::expect::{Bound, Expect, Injected, Own};
 use super::happened::Texts;
 use super::portals::{Portal, Ran};
 use super::statements::Place;
 use super::{Core, Lanes, Session};
 
 impl Session {
-    pub(super) fn parse(
-        &mut self,
-        message: Message<'_>,
-        backend: &mut BackendState,
-        core: &mut Core<'_>,
-        lanes: &mut Lanes,
-    ) -> Next {
-        if !message.can_be_opened() {
-            self.settle_first(message, backend, lanes);
-            self.parse_unread(message, backend, lanes);
-            return Next::Go;
-        }
-        let Ok(parse) = Parse::open(message.seen()) else {
-            self.settle_first(message, backend, lanes);
-            self.parse_free(message, lanes);
-            return Next::Go;
-        };
-        let facts = core.analysis.facts(parse.text);
-        if self.names_depend_on_answers(facts.as_deref()) {
-            return Next::Wait;
-        }
-        if let Some(next) = self.lodge(facts.as_deref(), Some(parse.text), message, backend, core, lanes) {
-            return next;
-        }
-        self.in_cycle = true;
-        if let Some(fault) = self.guarded(facts.as_ref(), core).or_else(|| names_ours(facts.as_ref())) {
-            self.deny(message, fault, backend, lanes);
-            return Next::Go;
-        }
-        if let Some(facts) = &facts {
-            self.surface(facts, message, backend, lanes);
-        }
-        if parse.name.is_empty() {
-            let serial = self.statements.unnamed_replaced(parse.rest, facts);
-            backend.set_unnamed(Unnamed::Of(self.id, serial));
-            self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
-            return Next::Go;
-        }
-        let is_unread = facts.as_ref().is_none_or(|facts| !facts.is_understood());
-        if is_unread && may_execute(parse.text, true) {
-            self.deny(message, unread_name(), backend, lanes);
-            return Next::Go;
-        }
-        if std::str::from_utf8(parse.name).is_err() {
-            // What it says depends on the client's encoding, in which only Postgres can read it.
-            self.pin = self.pin.or(Some(PinReason::NotUnderstood));
-            self.parse_free(message, lanes);
-            return Next::Go;
-        }
-        if self.statements.get(parse.name).is_some() {
-            self.parse_again(message, parse.name, backend, lanes);
-            return Next::Go;
-        }
-        if let Some(fault) = self.statements.no_room_for(parse.name, parse.rest, core.bodies) {
-            self.deny(message, fault, backend, lanes);
-            return Next::Go;
-        }
-        let (body, sent) = (core.bodies.intern(self.settings.meaning(), parse.rest, facts), core.bodies.moment());
-        let kept = self.statements.prepare(parse.name, body.clone(), sent, core.bodies);
-        if self.pin.is_some() && !executes(body.facts()) {
-            // The names that its SQL knows and those of the protocol are the same, and nobody else has any here.
-            kept.place = Place::Own;
-            self.take_back(parse.name, message, lanes);
-            let expect = Expect::Parse(Parsed::Named { name: parse.name.into(), body: body.id(), sent });
-            self.send(message, expect, lanes);
-            return Next::Go;
-        }
-        // Somebody may have prepared the same here. But tables may have been altered since, by whomever, and this client
-        // is to see what they are now.
-        let expect = Expect::Parse(Parsed::Named { name: parse.name.into(), body: body.id(), sent });
-        self.prepare(message, &body, sent, expect, backend, lanes);
-        Next::Go
-    }
-
     /// Whether a text names prepared statements of which an error could still take one away, or bring one back.
     pub(super) fn names_depend_on_answers(&self, facts: Option<&Facts>) -> bool {
         facts.is_some_and(|facts| !facts.prepared.is_empty() || !facts.deallocates.is_empty())
@@ -114,7 +39,7 @@ impl Session {
         let seen = message.seen();
         let may_lose_names = self.may_lose_names();
         let name = match message.frame.tag {
-            b'Q' => return self.in_cycle,
+            b'Q' | b'F' => return self.in_cycle,
             b'P' => return (may_lose_names || self.expects.may_undo_names()) && seen.get(HEAD) != Some(&0),
             b'E' => {
                 // Another cycle's error may leave the portal bound to what it was before.
@@ -133,40 +58,6 @@ impl Session {
             Some(_) => may_lose_names || self.expects.may_undo_names(),
             None => false,
         }
-    }
-
-    /// A statement too long to be kept is on this server connection only, and so is its client.
-    fn parse_unread(&mut self, message: Message<'_>, backend: &mut BackendState, lanes: &mut Lanes) {
-        self.in_cycle = true;
-        if message.seen().get(HEAD) != Some(&0) {
-            let mut parts = message.seen()[HEAD..].splitn(3, |byte| *byte == 0).skip(1);
-            if parts.next().is_none_or(|text| may_execute(text, parts.next().is_some())) {
-                self.dropping = message.frame.total - message.seen().len();
-                return self.deny(message, unread_name(), backend, lanes);
-            }
-            self.pin = self.pin.or(Some(PinReason::NotUnderstood));
-            return self.parse_free(message, lanes);
-        }
-        self.pin = self.pin.or(Some(PinReason::NotUnderstood));
-        let serial = self.statements.unnamed_replaced(&[], Some(Arc::new(Facts::unknown())));
-        backend.set_unnamed(Unnamed::Of(self.id, serial));
-        self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
-    }
-
-    /// The client prepares under a name that it has already. Postgres itself raises the error: the name is made known
-    /// to it first, with an empty text, which not even a failed transaction refuses, and the server connection is
-    /// cleared when it is given back.
-    fn parse_again(&mut self, message: Message<'_>, name: &[u8], backend: &mut BackendState, lanes: &mut Lanes) {
-        if self.statements.get(name).is_none_or(|statement| statement.place == Place::Shared) {
-            let out = lanes.server.author(message.input);
-            inject::about_statement(out, b'C', name);
-            inject::parse(out, name, b"\0\0\0");
-            self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
-            self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
-            self.thrown_away.push(name.into());
-            backend.soil();
-        }
-        self.parse_free(message, lanes);
     }
 
     /// Makes the client's statements that are named in SQL known under the client's own names. What executes them or takes
@@ -239,7 +130,7 @@ impl Session {
     }
 
     /// Closes an empty text of ours that was left under a name. Says whether there may have been one.
-    fn take_back(&mut self, name: &[u8], message: Message<'_>, lanes: &mut Lanes) -> bool {
+    pub(super) fn take_back(&mut self, name: &[u8], message: Message<'_>, lanes: &mut Lanes) -> bool {
         let left = self.thrown_away.iter().any(|each| **each == *name);
         if left {
             self.thrown_away.retain(|each| **each != *name);
@@ -250,7 +141,7 @@ impl Session {
     }
 
     /// Writes a Parse of a shared statement, behind the Closes that make room for it.
-    fn prepare(
+    pub(super) fn prepare(
         &mut self,
         message: Message<'_>,
         body: &Arc<Body>,
@@ -435,12 +326,12 @@ impl Session {
 
 /// Whether a statement executes prepared ones; PREPARE doesn't. Such a one is never known to SQL: EXPLAIN EXECUTE of a statement that executes
 /// itself recurses in Postgres until the server process is gone, and all others with it.
-fn executes(facts: Option<&Arc<Facts>>) -> bool {
+pub(super) fn executes(facts: Option<&Arc<Facts>>) -> bool {
     facts.is_some_and(|facts| !facts.prepared.is_empty() && facts.pins != Some(PinReason::Prepare))
 }
 
 /// Why a text may not have a name: Postgres could be made to recurse by it, if SQL knew that name.
-fn unread_name() -> Fault {
+pub(super) fn unread_name() -> Fault {
     let text = "a text that can't be read can't be prepared under a name if it may execute prepared statements";
     Fault::new(Origin::Client, SqlState::FEATURE_NOT_SUPPORTED, text)
         .hint("Prepare it without a name, or leave out what stands in front of its first word.")

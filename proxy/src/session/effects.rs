@@ -70,6 +70,7 @@ impl Session {
         if let Some(reason) = facts.pins {
             self.pin.get_or_insert(reason);
         }
+        self.note_channels(facts, core);
         // Postgres would refuse a tenant, who must have no say in others' connections.
         if self.workspace.is_none() {
             self.emptied.extend_from_slice(&facts.empties);

@@ -95,7 +95,7 @@ impl Happened {
         Self {
             statement,
             sqlstate: denied.then(|| sqlstate(crate::tenant::guard::fault(hit).sqlstate.0)).flatten(),
-            detail: Some(json!({ "rule": hit.as_str() })),
+            detail: Some(json!({ "rule": hit.rule().as_str() })),
             ..Self::new(EventType::UnauthorizedAccessAttempt, Severity::Critical, outcome)
         }
     }

@@ -6,6 +6,7 @@
 //! `client.rs` sends, `server.rs` relays what comes back, and `expect.rs` keeps in order what is still to come.
 
 mod admission;
+mod channels;
 mod client;
 mod client_statements;
 mod effects;
@@ -16,6 +17,7 @@ mod idle;
 mod lodging;
 mod outcome;
 mod portals;
+mod preparing;
 mod reports;
 mod server;
 mod statements;
@@ -31,14 +33,15 @@ use bytes::Bytes;
 
 use crate::backend::{BackendState, Bodies, Parameters, SessionId, Settings};
 use crate::domain::limits::SEAL_LIFE;
-use crate::domain::{Fault, WorkspaceId};
+use crate::domain::{Fault, KeyId, WorkspaceId};
 use crate::quota::meter::Change;
 use crate::quota::{Accounts, ResourceId};
-use crate::sql::{Analysis, Catalog, PinReason};
-use crate::tenant::{ContextNames, Guard, MeterTag, Seal, SigningKeys, context};
+use crate::sql::{Analysis, Catalog, PinReason, Rules};
+use crate::tenant::{ChannelKey, ContextNames, Guard, MeterTag, Seal, SigningKeys, context};
 use crate::wire::{Outbound, author, inject};
 
 use admission::Asked;
+use channels::Channels;
 use effects::{Barrier, Removal};
 use expect::{BindStep, Expect, Expects, Injected};
 use lodging::Lodging;
@@ -71,6 +74,10 @@ pub struct Core<'a> {
     pub seed: &'a dyn Fn() -> f64,
     /// What becomes of visible attempts on the walls.
     pub guard: &'a Guard,
+    /// Which of the guard's rules a key may break.
+    pub allowed: &'a dyn Fn(&KeyId) -> Rules,
+    /// The secret in the names of a workspace's channels.
+    pub channel_key: &'a dyn Fn(WorkspaceId) -> Option<ChannelKey>,
     /// What is known of the database's catalog.
     pub catalog: &'a dyn Fn() -> Option<Arc<Catalog>>,
     /// What workspaces use, and how much they may.
@@ -129,6 +136,8 @@ pub struct Reported {
 pub struct Session {
     id: SessionId,
     workspace: Option<WorkspaceId>,
+    /// The key that the client connected with.
+    key: Option<KeyId>,
     startup: Arc<Settings>,
     settings: Arc<Settings>,
     statements: Statements,
@@ -156,6 +165,7 @@ pub struct Session {
     /// What the client's transaction has done.
     transaction: Transaction,
     portals: Portals,
+    channels: Channels,
     /// What the meters reported since the last answer.
     metered: smallvec::SmallVec<[(ResourceId, Change); 2]>,
     /// What was asked for the message that comes next.
@@ -215,6 +225,7 @@ impl Session {
         Self {
             id,
             workspace,
+            key: None,
             settings: startup.clone(),
             startup,
             statements: Statements::default(),
@@ -231,6 +242,7 @@ impl Session {
             broken: false,
             transaction: Transaction::default(),
             portals: Portals::default(),
+            channels: Channels::default(),
             metered: smallvec::SmallVec::new(),
             asked: Asked::default(),
             deciding: None,
@@ -267,6 +279,12 @@ impl Session {
     pub fn greeted(mut self, told: Arc<Parameters>, pid: i32) -> Self {
         self.lodging.home = pid;
         Self { told, pid, ..self }
+    }
+
+    /// The same, for a client that connected with this key.
+    #[must_use]
+    pub fn of_key(self, key: KeyId) -> Self {
+        Self { key: Some(key), ..self }
     }
 
     /// Whether the server connection owes nothing and is in no cycle: what is sent now begins a new statement.
@@ -457,6 +475,7 @@ impl Session {
         self.thrown_away.clear();
         self.awaiting = false;
         self.portals.clear();
+        self.channels.clear();
         self.metered.clear();
         self.deciding = None;
         self.holds_query = false;

@@ -105,6 +105,12 @@ impl Session {
             {
                 // Postgres quotes the name of the statement that it was told.
                 author::renamed_error(lanes.client.author(input), seen, crate::backend::Name::PREFIX, name);
+            } else if let b'E' = frame.tag
+                && frame.is_whole(rest)
+                && relayed
+                && let Some(position) = self.position_of(seen)
+            {
+                author::repositioned_error(lanes.client.author(input), seen, position);
             } else if relayed {
                 lanes.client.relay(input, at..at + seen.len());
                 self.relaying = frame.total - seen.len();
@@ -114,7 +120,13 @@ impl Session {
             at += seen.len();
             match fate {
                 Fate::Relay | Fate::Swallow => {}
-                Fate::Notification(pid) => author::notification(lanes.client.author(input), pid, &seen[HEAD + 4..]),
+                Fate::Notification(pid) => {
+                    if let Some((channel, payload)) = open::notification(seen)
+                        && let Some(own) = self.own_channel(channel, core)
+                    {
+                        author::notification(lanes.client.author(input), pid, own, payload);
+                    }
+                }
                 Fate::RelayLast | Fate::SwallowLast => {
                     let place = self.expects.head_at();
                     let paid = self.expects.pop(input, &mut lanes.client);
@@ -250,10 +262,21 @@ impl Session {
                 self.keep_notice(seen);
                 Ok(Fate::Swallow)
             }
-            b'A' => Ok(self.renumbered(open::notifier(seen), backend).map_or(Fate::Relay, Fate::Notification)),
+            b'A' => Ok(self.notified(seen, backend, core)),
             b'N' => Ok(Fate::Relay),
             b'V' => self.function_result(seen, backend),
             _ => self.answer(tag, seen, backend, core),
+        }
+    }
+
+    /// A notification: of a channel that isn't the workspace's the client hears nothing.
+    fn notified(&self, seen: &[u8], backend: &BackendState, core: &Core<'_>) -> Fate {
+        let notifier = open::notifier(seen);
+        let pid = self.renumbered(notifier, backend);
+        match open::notification(seen).and_then(|(channel, _)| Some((channel, self.own_channel(channel, core)?))) {
+            None => Fate::Swallow,
+            Some((channel, own)) if channel == own => pid.map_or(Fate::Relay, Fate::Notification),
+            Some(_) => Fate::Notification(pid.or(notifier).unwrap_or(0)),
         }
     }
 

@@ -6,14 +6,15 @@ use bytes::BytesMut;
 
 use super::{AuditPolicy, Core, Habits, Idle, Lanes, Leaving, Progress, Session, Taken, Texts};
 use crate::backend::{BackendState, Bodies, Parameters, Settings};
-use crate::domain::{Fault, Origin, SqlState, WorkspaceId};
+use crate::domain::{Fault, KeyId, Origin, SqlState, WorkspaceId};
 use crate::quota::Accounts;
-use crate::sql::{Analysis, Catalog, PinReason};
-use crate::tenant::{ContextNames, Guard, SigningKey, SigningKeys};
+use crate::sql::{Analysis, Catalog, PinReason, Rules};
+use crate::tenant::{ChannelKey, ContextNames, Guard, SigningKey, SigningKeys};
 use crate::wire::frame::{Frame, HEAD};
 use crate::wire::inject;
 
 mod books;
+mod channels;
 mod context;
 mod copying;
 mod effects;
@@ -34,6 +35,7 @@ struct Stage {
     names: ContextNames,
     now: i64,
     guard: Guard,
+    allowed: Rules,
     accounts: Accounts,
     catalog: Option<Arc<Catalog>>,
     audit: AuditPolicy,
@@ -49,7 +51,7 @@ impl Stage {
     fn with(settings: Arc<Settings>) -> Self {
         let workspace: WorkspaceId = "00000000-0000-0000-0000-00000000000a".parse().expect("a uuid");
         Self {
-            session: Session::new(1, Some(workspace), settings),
+            session: Session::new(1, Some(workspace), settings).of_key(KeyId::new("k")),
             backend: BackendState::new(7, 0),
             analysis: Analysis::default(),
             bodies: Bodies::default(),
@@ -57,6 +59,7 @@ impl Stage {
             names: ContextNames::default(),
             now: 1_000_000,
             guard: Guard::default(),
+            allowed: Rules::default(),
             accounts: Accounts::new(crate::quota::Settings::default(), Arc::default()),
             catalog: None,
             audit: AuditPolicy { strict: false, texts: Texts::Normalized, refuses: false },
@@ -106,6 +109,8 @@ impl Stage {
             now_us: self.now * 1_000_000,
             seed: &|| 0.5,
             guard: &self.guard,
+            allowed: &|_| self.allowed,
+            channel_key: &|_| Some(ChannelKey::new(vec![1; 32])),
             catalog: &|| catalog.clone(),
             accounts: &self.accounts,
             audit: self.audit,

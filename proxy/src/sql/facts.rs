@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::channels::Mention;
 use super::guard_hit::GuardHit;
 use super::statement::{Statement, StatementKind};
 
@@ -38,6 +39,8 @@ pub struct Facts {
     pub empties: Vec<Box<str>>,
     /// What in it looks like an attempt on the walls, for good errors and for evidence.
     pub guard: Vec<GuardHit>,
+    /// Where it speaks of channels, in the order of the text.
+    pub channels: Vec<Mention>,
     /// The text with every literal taken out; `None` where that can't be done surely.
     pub normalized: Option<Arc<str>>,
 }
@@ -90,6 +93,7 @@ impl Facts {
             + statements
             + touches
             + self.guard.len() * 64
+            + self.channels.len() * 128
             + self.normalized.as_ref().map_or(0, |n| n.len())
     }
 }

@@ -1,6 +1,9 @@
 //! Visible attempts on the walls. They are told from the text, so they are no wall themselves: what is denied by them gets
 //! a good error and leaves evidence, and what hides from them meets the database's own refusal.
 
+use super::guard_rule::Rule;
+use super::statement::Relation;
+
 /// The schema of pgcordon's own objects.
 pub const SCHEMA: &str = "cordon";
 
@@ -90,7 +93,7 @@ impl Watched {
 pub enum GuardHit {
     /// It sets, resets or plants a setting of the context: the setting's name, in lower case.
     TouchesContext(Box<str>),
-    /// It names something in the schema cordon, other than by calling `cordon.workspace_id()`: what it names.
+    /// It names something in the schema cordon, other than by a call that everybody may make: what it names.
     NamesSchema(Box<str>),
     /// It takes on another role: SET ROLE, SET SESSION AUTHORIZATION, or `set_config` of either.
     ChangesRole,
@@ -98,17 +101,62 @@ pub enum GuardHit {
     AltersRole(&'static str),
     /// PREPARE TRANSACTION.
     PreparesTransaction,
+    /// It gives row_security another value than `on`.
+    SetsRowSecurity,
+    /// It alters, drops or grants an object, or makes something on one: the command, and what it is about.
+    ChangesObject(Box<str>, Object),
+    /// DO.
+    RunsDo,
+    /// It calls a function that a rule is about.
+    Calls(Rule, &'static str),
+    /// ALTER, COMMENT, GRANT and the like of a large object: the command.
+    ChangesLargeObject(Box<str>),
+    /// It reads or writes a file or program of the server: the command.
+    UsesServerFile(&'static str),
+    /// LOCK TABLE, in a mode that others' reads or writes, or autovacuum, wait for: the table.
+    Locks(Relation),
+    /// EXPLAIN that shows estimates, or what was counted while it ran.
+    Explains,
+    /// LISTEN, UNLISTEN, NOTIFY or `pg_notify`, found where it stands.
+    NamesChannel,
+    /// The same may be in it, and can't be found.
+    HidesChannel,
+}
+
+/// Whether a value of row_security is the one that it has anyway: pg_dump gives it that.
+pub fn is_switched_on(value: &str) -> bool {
+    ["on", "true", "yes", "1"].iter().any(|on| value.eq_ignore_ascii_case(on))
+}
+
+/// What is changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A table or the like.
+    Relation(Relation),
+    /// A function or the like, by its name alone.
+    Function(Box<str>),
+    /// Something of which no catalog knows whether it is there.
+    Other,
 }
 
 impl GuardHit {
-    /// A word for logs, metrics and the audit trail.
-    pub const fn as_str(&self) -> &'static str {
+    /// The rule that it breaks.
+    pub const fn rule(&self) -> Rule {
         match self {
-            Self::TouchesContext(_) => "touches_context",
-            Self::NamesSchema(_) => "names_schema",
-            Self::ChangesRole => "changes_role",
-            Self::AltersRole(_) => "alters_role",
-            Self::PreparesTransaction => "prepares_transaction",
+            Self::TouchesContext(_) => Rule::Context,
+            Self::NamesSchema(_) => Rule::ControlSchema,
+            Self::ChangesRole => Rule::Role,
+            Self::AltersRole(_) => Rule::AlterRole,
+            Self::PreparesTransaction => Rule::TwoPhase,
+            Self::SetsRowSecurity => Rule::RowSecurity,
+            Self::ChangesObject(..) => Rule::Ddl,
+            Self::RunsDo => Rule::Do,
+            Self::Calls(rule, _) => *rule,
+            Self::ChangesLargeObject(_) => Rule::LargeObjects,
+            Self::UsesServerFile(_) => Rule::ServerFiles,
+            Self::Locks(_) => Rule::LockTable,
+            Self::Explains => Rule::Explain,
+            Self::NamesChannel | Self::HidesChannel => Rule::Channels,
         }
     }
 }

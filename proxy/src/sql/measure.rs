@@ -61,6 +61,15 @@ pub(super) fn measure(text: &str) -> Option<Measured<'_>> {
         return Some(whole);
     }
     let measured = if text.len() < SHORTENED_FROM { whole } else { shorten(text).ok()?.unwrap_or(whole) };
+    fits(measured)
+}
+
+/// The text with all its rows, if it can be parsed so.
+pub(super) fn whole(text: &str) -> Option<Measured<'_>> {
+    fits(Measured { text: Cow::Borrowed(text), rows_left_out: 0 })
+}
+
+fn fits(measured: Measured<'_>) -> Option<Measured<'_>> {
     let fits = measured.text.len() <= PARSED_BYTES_MAX && depth(measured.text.as_bytes()).ok()? <= DEPTH_MAX;
     fits.then_some(measured)
 }

@@ -4,10 +4,13 @@
 
 pub mod analysis;
 pub mod catalog;
+pub mod channels;
 pub mod effects;
 pub mod facts;
 pub mod first_word;
+pub mod guard_functions;
 pub mod guard_hit;
+pub mod guard_rule;
 mod lexer;
 pub mod measure;
 pub mod normalize;
@@ -17,8 +20,10 @@ pub mod statement;
 
 pub use analysis::Analysis;
 pub use catalog::{Catalog, CatalogFunction, CatalogRelation, Known, Table};
+pub use channels::{Channel, Mention};
 pub use effects::{Effects, Reader};
 pub use facts::{Asks, Facts, PinReason, Reset};
-pub use guard_hit::{GuardHit, Watched};
+pub use guard_hit::{GuardHit, Object, Watched};
+pub use guard_rule::{Rule, Rules};
 pub use normalize::normalize;
 pub use statement::{FunctionName, Relation, RowBound, Statement, StatementKind, Write, WriteVerb};

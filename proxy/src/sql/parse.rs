@@ -5,37 +5,64 @@
 mod attempts;
 mod bodies;
 mod databases;
+mod mentions;
+mod objects;
 mod outline;
 mod session;
 mod statements;
 mod walk;
 
+use std::ops::Range;
+
 use pg_query::protobuf as tree;
 use tree::node::Node as Inner;
 
 use super::facts::Facts;
-use super::guard_hit::Watched;
+use super::guard_hit::{GuardHit, Watched};
 use super::measure::Measured;
 use super::statement::{RowBound, Write};
-use super::{measure, normalize, prefilter};
+use super::{channels, measure, normalize, prefilter};
+use mentions::Mentions;
 use walk::Walk;
 
 /// Reads a text's facts off its parse tree. A text that can't be understood may do everything.
 pub fn facts(text: &[u8], watched: &Watched) -> Facts {
-    let measured = std::str::from_utf8(text).ok().and_then(measure::measure);
-    let Some(Measured { text: whole, rows_left_out }) = measured else { return not_understood(text) };
-    let Ok(parsed) = pg_query::parse(&whole) else { return not_understood(text) };
-    let raw =
-        parsed.protobuf.stmts.iter().filter_map(|raw| Some((raw.stmt.as_ref()?.node.as_ref()?, own_text(raw, &whole))));
-    let (statements, texts): (Vec<&Inner>, Vec<&str>) = raw.unzip();
+    let Some(measured) = std::str::from_utf8(text).ok().and_then(measure::measure) else {
+        return not_understood(text, false);
+    };
+    let is_short = measured.rows_left_out > 0;
+    let facts = of_measured(text, measured, watched);
+    // Of a text in which channels are to be renamed nothing may be left out.
+    if is_short
+        && facts.guard.contains(&GuardHit::HidesChannel)
+        && let Some(whole) = std::str::from_utf8(text).ok().and_then(measure::whole)
+    {
+        return of_measured(text, whole, watched);
+    }
+    facts
+}
+
+fn of_measured(text: &[u8], measured: Measured<'_>, watched: &Watched) -> Facts {
+    let Measured { text: whole, rows_left_out } = measured;
+    let Ok(parsed) = pg_query::parse(&whole) else { return not_understood(text, true) };
+    let raw = parsed
+        .protobuf
+        .stmts
+        .iter()
+        .filter_map(|raw| Some((raw.stmt.as_ref()?.node.as_ref()?, own_range(raw, &whole))));
+    let (statements, ranges): (Vec<&Inner>, Vec<Range<usize>>) = raw.unzip();
     let mut facts = Facts::default();
     let mut settings = session::Settings::default();
-    for (statement, text) in statements.iter().zip(texts) {
+    let mut mentions = Mentions::new(&whole);
+    for (statement, range) in statements.iter().zip(ranges) {
         let mut walk = Walk::new(watched, &mut facts.guard, &mut settings);
-        statements::walk(statement, text, &mut walk);
-        let statement = walk.finish();
-        facts.statements.push(statement);
+        let from = range.start;
+        statements::walk(statement, &whole[range], &mut walk);
+        let (told, notifies) = walk.finish();
+        facts.statements.push(told);
+        mentions.of_statement(statement, from, &notifies);
     }
+    mentions.told(rows_left_out == 0, &mut facts);
     // The statement's own write is the last one of it.
     if let Some(Write { rows: RowBound::AtMost(rows), .. }) =
         facts.statements.first_mut().and_then(|first| first.writes.last_mut())
@@ -57,22 +84,25 @@ pub fn facts(text: &[u8], watched: &Watched) -> Facts {
 }
 
 /// What of a text is one statement's.
-fn own_text<'a>(raw: &tree::RawStmt, text: &'a str) -> &'a str {
+fn own_range(raw: &tree::RawStmt, text: &str) -> Range<usize> {
     let start = usize::try_from(raw.stmt_location).unwrap_or(0);
     // 0 stands for the rest.
     let end =
         usize::try_from(raw.stmt_len).ok().filter(|length| *length > 0).map_or(text.len(), |length| start + length);
-    text.get(start..end).unwrap_or(text)
+    if text.get(start..end).is_some() { start..end } else { 0..text.len() }
 }
 
 /// Without any of the words that leaving something behind needs, a text that isn't understood leaves nothing.
-fn not_understood(text: &[u8]) -> Facts {
+fn not_understood(text: &[u8], was_parsed: bool) -> Facts {
     let facts = if prefilter::may_leave_state(text) { Facts::unknown() } else { Facts::hidden() };
     let mut facts = Facts { normalized: normalize(text), ..facts };
     if let Some(outlined) = outline::statement(text) {
         facts.statements = vec![outlined];
     }
     session::asks(text, &mut facts);
+    if channels::may_hide(text, was_parsed) {
+        facts.guard.push(GuardHit::HidesChannel);
+    }
     facts
 }
 

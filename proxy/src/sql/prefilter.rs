@@ -3,6 +3,7 @@
 //! a parse.
 
 use super::facts::Asks;
+use super::guard_functions::{DYNAMIC_SQL, LARGE_OBJECTS, NOTIFY, SERVER_FILES, SIGNALS};
 use super::guard_hit::{NAME_FUNCTIONS, NAME_TYPES};
 
 /// What begins a statement that has facts only if there is an alarm word in it.
@@ -11,7 +12,7 @@ const QUIET_BEGINNINGS: [&[u8]; 7] = [b"select", b"values", b"table", b"with", b
 const QUIET_ALONE: [&[u8]; 4] = [b"commit", b"end", b"rollback", b"abort"];
 /// Words without which a statement with a quiet beginning has no fact, besides those that name a function or type whose
 /// argument is a name.
-const ALARMS: [&str; 17] = [
+const ALARMS: [&str; 18] = [
     "set",
     "reset",
     "temp",
@@ -30,9 +31,11 @@ const ALARMS: [&str; 17] = [
     "into",
     "merge",
     "cordon",
+    NOTIFY,
 ];
 /// All alarm words.
-const LISTS: [&[&str]; 4] = [&ALARMS, &NAME_TYPES, &NAME_FUNCTIONS, &Asks::FUNCTIONS];
+const LISTS: [&[&str]; 8] =
+    [&ALARMS, &NAME_TYPES, &NAME_FUNCTIONS, &Asks::FUNCTIONS, &DYNAMIC_SQL, &LARGE_OBJECTS, &SERVER_FILES, &SIGNALS];
 
 /// Whether the text may have a fact, so that it must be parsed.
 pub fn may_have_facts(text: &[u8]) -> bool {

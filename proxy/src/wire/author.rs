@@ -73,13 +73,10 @@ pub fn renamed_error(out: &mut BytesMut, error: &[u8], prefix: &[u8], name: &[u8
         let end = begin + error[begin..message.end].iter().position(|byte| *byte == b'"')?;
         Some(begin..end)
     });
-    let Some(quoted) = quoted else { return out.put_slice(error) };
-    let start = out.len();
-    out.put_slice(&error[..quoted.start]);
-    out.put_slice(name);
-    out.put_slice(&error[quoted.end..]);
-    let length = u32::try_from(out.len() - start - 1).unwrap_or(u32::MAX);
-    out[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
+    match quoted {
+        Some(quoted) => replaced(out, error, quoted, name),
+        None => out.put_slice(error),
+    }
 }
 
 /// Writes ReadyForQuery outside a transaction.
@@ -108,12 +105,33 @@ pub fn parameter_status(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.put_u8(0);
 }
 
-/// Writes a NotificationResponse of a process; `rest` is channel and payload with their terminators.
-pub fn notification(out: &mut BytesMut, pid: i32, rest: &[u8]) {
+/// Writes a NotificationResponse of a process.
+pub fn notification(out: &mut BytesMut, pid: i32, channel: &[u8], payload: &[u8]) {
     out.put_u8(b'A');
-    out.put_u32(u32::try_from(8 + rest.len()).unwrap_or(u32::MAX));
+    out.put_u32(u32::try_from(8 + channel.len() + payload.len() + 2).unwrap_or(u32::MAX));
     out.put_i32(pid);
-    out.put_slice(rest);
+    out.put_slice(channel);
+    out.put_u8(0);
+    out.put_slice(payload);
+    out.put_u8(0);
+}
+
+/// Writes an ErrorResponse of Postgres with another position.
+pub fn repositioned_error(out: &mut BytesMut, error: &[u8], position: usize) {
+    match super::open::error_field(error, b'P') {
+        Some(field) => replaced(out, error, field, position.to_string().as_bytes()),
+        None => out.put_slice(error),
+    }
+}
+
+/// A message with something else in place of some of its bytes.
+fn replaced(out: &mut BytesMut, message: &[u8], old: std::ops::Range<usize>, new: &[u8]) {
+    let start = out.len();
+    out.put_slice(&message[..old.start]);
+    out.put_slice(new);
+    out.put_slice(&message[old.end..]);
+    let length = u32::try_from(out.len() - start - 1).unwrap_or(u32::MAX);
+    out[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
 }
 
 /// Writes AuthenticationOk.

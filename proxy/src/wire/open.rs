@@ -145,6 +145,13 @@ pub fn notifier(message: &[u8]) -> Option<i32> {
     message.get(HEAD..)?.first_chunk::<4>().map(|pid| i32::from_be_bytes(*pid))
 }
 
+/// Channel and payload of a NotificationResponse.
+pub fn notification(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (channel, rest) = cstr(message.get(HEAD + 4..)?).ok()?;
+    let (payload, _) = cstr(rest).ok()?;
+    Some((channel, payload))
+}
+
 /// The status of a ReadyForQuery.
 pub fn ready_status(message: &[u8]) -> Option<u8> {
     match message.get(HEAD..)? {
@@ -240,6 +247,7 @@ mod tests {
             let _ = function_result(&bytes);
             let _ = set_config(&bytes);
             let _ = notifier(&bytes);
+            let _ = notification(&bytes);
             let _ = parameter_status(&bytes);
             let _ = error_field(&bytes, b'C');
         }

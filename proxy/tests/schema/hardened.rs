@@ -33,6 +33,7 @@ async fn nothing_of_the_siblings_is_seen_or_touched() {
         "select lo_from_bytea(0, 'x')",
         "select pg_export_snapshot()",
         "select pg_log_backend_memory_contexts(1)",
+        "select pg_notify('x', 'y')",
         "create temp table t ()",
         "create table public.t ()",
         "create schema s",
@@ -139,10 +140,10 @@ async fn hardening_twice_is_no_error_and_what_is_allowed_stays() {
     let again = harden::harden(&admin, &RoleNames::default(), &[], false).await.unwrap();
     assert_eq!(again.refused, []);
     let other = Database::protected().await;
-    let allow = [Allow::Temp, Allow::Do, Allow::LargeObjects];
+    let allow = [Allow::Temp, Allow::Do, Allow::LargeObjects, Allow::Notify];
     harden::harden(&other.admin().await, &RoleNames::default(), &allow, false).await.unwrap();
     let client = other.bound(A).await;
-    let sql = "create temp table t (); do $$ begin null; end $$; select lo_unlink(lo_create(0))";
+    let sql = "create temp table t (); do $$ begin perform pg_notify('x', 'y'); end $$; select lo_unlink(lo_create(0))";
     assert_eq!(refusal(&client, sql).await, "");
 }
 

@@ -9,6 +9,7 @@ mod kept;
 mod metered;
 mod metering;
 mod migrated;
+mod notifying;
 #[allow(dead_code, reason = "other test binaries use it too")]
 mod scratch;
 mod protecting;

@@ -25,6 +25,7 @@ fn record(id: &str, secret: &str) -> KeyRecord {
         role: "app".into(),
         verifier: Verifier::derive(secret, &[5; SALT_BYTES], super::super::verifier::ITERATIONS).to_string().into(),
         expires_at: None,
+        allow: crate::sql::Rules::default(),
         revoked: false,
         suspended: false,
     }

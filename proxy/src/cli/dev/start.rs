@@ -129,8 +129,8 @@ fn configuration(args: &Args, overrides: Table, ports: &Ports, memory: &Memory, 
     proxy::set(&mut table, "pool", "size", i64::from(pool_size));
     proxy::upstream(&mut table, &home.socket(), cluster.port, &admin_dsn(cluster.port, memory));
     if args.no_guard {
-        for rule in ["context", "control_schema", "role", "alter_role", "two_phase"] {
-            proxy::set(&mut table, "guard", rule, "off");
+        for rule in crate::sql::Rule::ALL {
+            proxy::set(&mut table, "guard", rule.as_str(), "off");
         }
     }
     table

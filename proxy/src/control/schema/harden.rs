@@ -15,6 +15,8 @@ pub enum Allow {
     Do,
     /// Large objects: one name space for all tenants.
     LargeObjects,
+    /// `pg_notify`: one name space of channels for all tenants, but for what the proxy sees of it.
+    Notify,
 }
 
 /// What was done, and what an administrator of this rank may not do.
@@ -37,6 +39,9 @@ const FUNCTIONS: &str = "\
         'pg_available_wal_summaries', 'pg_wal_summary_contents', 'pg_get_wal_summarizer_state') \
     OR p.proname LIKE 'pg\\_stat\\_get\\_%' OR p.proname LIKE 'pg\\_stat\\_reset%' OR p.proname LIKE 'pg\\_ls\\_%' \
     OR p.proname LIKE 'pg\\_read\\_%' OR p.proname LIKE 'pg\\_replication\\_%' OR p.proname LIKE 'pg\\_logical\\_slot\\_%'";
+
+/// The rules of `check` and what is done here name it so too.
+const NOTIFY: &str = "p.oid = 'pg_catalog.pg_notify(text, text)'::pg_catalog.regprocedure";
 
 const LARGE_OBJECTS: &str = "p.proname LIKE 'lo\\_%' OR p.proname IN ('loread', 'lowrite')";
 
@@ -130,6 +135,9 @@ async fn steps(client: &Client, roles: &RoleNames, allow: &[Allow]) -> Result<Ve
             format!("pg_catalog.has_function_privilege(role.name, {oid}::oid, 'EXECUTE')"),
         ));
     }
+    if !allow.contains(&Allow::Notify) {
+        all.extend(notifying(client, roles, &tenants).await?);
+    }
     for view in VIEWS {
         let kept =
             if view == NOBODYS { String::new() } else { format!("; GRANT SELECT ON pg_catalog.{view} TO {system}") };
@@ -169,6 +177,23 @@ async fn steps(client: &Client, roles: &RoleNames, allow: &[Allow]) -> Result<Ve
     // Everybody has it from PUBLIC, for the functions of the application: only what the tenants have of their own goes.
     all.push(Step::other(format!("REVOKE USAGE ON LANGUAGE sql FROM {tenants}")));
     Ok(all)
+}
+
+/// Takes `pg_notify` from tenants, and makes the application's functions do without it. Triggers of ours call it as whoever
+/// changes the control data.
+async fn notifying(client: &Client, roles: &RoleNames, tenants: &str) -> Result<Vec<Step>, SchemaError> {
+    let RoleNames { owner, system, cordon, control, .. } = roles;
+    let kept = [system, owner, cordon, control].map(|role| ident(role)).join(", ");
+    let revoked = open(client, NOTIFY, system).await?.into_iter().map(|Function { oid, name }| {
+        Step::revoke(
+            format!(
+                "REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC, {tenants}; GRANT EXECUTE ON FUNCTION {name} TO {kept}"
+            ),
+            format!("pg_catalog.has_function_privilege(role.name, {oid}::oid, 'EXECUTE')"),
+        )
+    });
+    let rewritten = super::notifying::rewritten(client).await?.into_iter().map(Step::other);
+    Ok(revoked.chain(rewritten).collect())
 }
 
 /// A function of the catalog.

@@ -11,12 +11,14 @@ use crate::domain::Secret;
 use crate::tenant::ContextNames;
 
 /// The migrations, in order.
-const MIGRATIONS: [(&str, &str); 6] = [
+const MIGRATIONS: [(&str, &str); 8] = [
     ("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql")),
     ("V3__audit", include_str!("../../../../migrations/0003_audit.sql")),
     ("V4__quota", include_str!("../../../../migrations/0004_quota.sql")),
     ("V5__deny", include_str!("../../../../migrations/0005_deny.sql")),
     ("V6__mark", include_str!("../../../../migrations/0006_mark.sql")),
+    ("V7__key_allow", include_str!("../../../../migrations/0007_key_allow.sql")),
+    ("V8__channels", include_str!("../../../../migrations/0008_channels.sql")),
     ("V9__protection", include_str!("../../../../migrations/0009_protection.sql")),
 ];
 /// The version of the newest.

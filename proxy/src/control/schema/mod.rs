@@ -5,6 +5,7 @@ pub mod check;
 pub mod harden;
 pub mod meter;
 pub mod migrate;
+mod notifying;
 pub mod protect;
 pub mod roles;
 pub mod signing;

@@ -95,6 +95,8 @@ pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError
          REVOKE ALL ON ALL FUNCTIONS IN SCHEMA cordon FROM PUBLIC;
          GRANT USAGE ON SCHEMA cordon TO PUBLIC;
          GRANT EXECUTE ON FUNCTION cordon.workspace_id(), cordon.sealed_workspace_id(), cordon.mark(), cordon.deny(text) TO PUBLIC;
+         GRANT EXECUTE ON FUNCTION cordon.pg_notify(text, text) TO PUBLIC;
+         GRANT EXECUTE ON FUNCTION cordon.notify_workspace(uuid, text, text) TO {system};
          GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.workspace, cordon.api_key TO {control};
          GRANT SELECT ON cordon.signing_key, cordon.audit_stream, cordon.audit_event TO {control};
          GRANT EXECUTE ON FUNCTION cordon.audit_lock(text), cordon.audit_append(text, jsonb, boolean) TO {control};

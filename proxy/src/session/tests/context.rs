@@ -91,7 +91,8 @@ fn a_client_is_told_of_a_parameter_when_it_has_another_value_than_the_client_kno
 fn a_notification_of_the_clients_own_has_the_process_id_that_it_knows() {
     let mut stage = Stage::attached();
     stage.session = Session::new(1, stage.session.workspace, Settings::none()).greeted(Arc::default(), 4711);
-    let notified = |pid: i32| [&b"A\0\0\0\x0d"[..], &pid.to_be_bytes(), b"a\0b\0\0"].concat();
+    stage.guard = Guard::off();
+    let notified = |pid: i32| [&b"A\0\0\0\x0c"[..], &pid.to_be_bytes(), b"a\0b\0"].concat();
     for (sent, got) in [(7, 4711), (8, 8)] {
         let bytes = notified(sent);
         stage.lent(|session, backend, core, lanes| session.on_server(&bytes, backend, core, lanes)).expect("no fault");

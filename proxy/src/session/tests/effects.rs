@@ -179,7 +179,12 @@ fn set_config_by_a_function_call_is_read_back_as_well() {
     assert!(stage.server("V(4MB) Z(I)").ends_with("4MB)"));
     assert_eq!(stage.sent_to_server(&[]), "set(work_mem=2MB)");
     assert_eq!(stage.server("V(2MB) Z(I)"), "Z(I)");
-    stage.raw_client(&call(&[Some(b"role"), Some(b"x"), Some(b"f")]));
+    let role = call(&[Some(b"role"), Some(b"x"), Some(b"f")]);
+    stage.raw_client(&role);
+    assert!(stage.sent_to_server(&role).contains("cordon.deny('42501')"));
+    stage.server("E(SQLSTATE42501) Z(I)");
+    stage.guard = Guard::off();
+    stage.raw_client(&role);
     assert_eq!(stage.session.pinned(), Some(PinReason::Role));
 }
 

@@ -177,6 +177,7 @@ fn a_call_of_the_function_is_seen_too() {
 #[test]
 fn who_was_told_another_process_id_is_told_whose_a_notification_is() {
     let mut stage = at_home();
+    stage.guard = Guard::off();
     stage.client("Q(select 1)");
     stage.server("T D C(SELECT 1) Z(I)");
     stage.move_to_another(8);

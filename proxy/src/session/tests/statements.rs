@@ -1,6 +1,7 @@
 //! Prepared statements: one name space per client, shared bodies on the server connections.
 
 use super::*;
+use crate::sql::Rule;
 
 #[test]
 fn a_named_statement_gets_a_name_of_ours_and_a_bind_is_led_to_it() {
@@ -166,6 +167,7 @@ fn an_execute_finds_the_statement_under_the_clients_name_and_pins() {
     assert_eq!(stage.client("Q(execute a)"), "C(Sa) P(a|select 1) S Q(execute a)");
     assert_eq!(stage.server("3 1 Z(I) T D C(SELECT 1) Z(I)"), "T D C(SELECT 1) Z(I)");
     assert_eq!(stage.session.pinned(), Some(PinReason::Prepare));
+    stage.allowed = Rules::from_iter([Rule::Explain]);
     assert_eq!(stage.client("P(,explain execute a) B(,) E() S"), "P(|explain execute a) B E S");
     stage.server("1 2 D C(EXPLAIN) Z(I)");
     assert_eq!(stage.client("C(S:a) S"), "C(Sa) S");
@@ -315,6 +317,9 @@ fn what_executes_others_is_never_known_to_sql() {
     let mut stage = Stage::attached();
     stage.client("P(a,execute a) S");
     stage.server("1 Z(I)");
+    assert!(stage.client("Q(explain execute a)").contains("cordon.deny('42501')"));
+    stage.server("1 2 E(SQLSTATE42501) Z(I)");
+    stage.allowed = Rules::from_iter([Rule::Explain]);
     assert_eq!(stage.client("Q(explain execute a)"), "Q(explain execute a)");
     stage.server("E(SQLSTATE26000) Z(I)");
     assert!(stage.client("Q(execute \"pgcordon:1\")").contains("cordon.deny('26000')"));

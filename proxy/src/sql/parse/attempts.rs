@@ -1,7 +1,8 @@
 //! Visible attempts on the walls, read from the parse tree. An ordinary statement has none of them: names and strings are
 //! only looked at where Postgres would look a name up.
 
-use super::super::guard_hit::{GuardHit, NAME_FUNCTIONS, NAME_TYPES, SCHEMA, Watched};
+use super::super::guard_functions::{self, NOTIFY};
+use super::super::guard_hit::{GuardHit, NAME_FUNCTIONS, NAME_TYPES, SCHEMA, Watched, is_switched_on};
 use super::tree::{FuncCall, Node, ObjectType, TypeName, VariableSetKind, VariableSetStmt, node::Node as Inner};
 use super::{constant, qualified, strings};
 
@@ -9,11 +10,18 @@ use super::{constant, qualified, strings};
 pub(super) struct Attempts<'t> {
     watched: &'t Watched,
     hits: &'t mut Vec<GuardHit>,
+    /// Where calls of `pg_notify` stand, in bytes of the text.
+    notifies: Vec<i32>,
 }
 
 impl<'t> Attempts<'t> {
     pub(super) const fn new(watched: &'t Watched, hits: &'t mut Vec<GuardHit>) -> Self {
-        Self { watched, hits }
+        Self { watched, hits, notifies: Vec::new() }
+    }
+
+    /// Where calls of `pg_notify` stand.
+    pub(super) fn notifies(self) -> Vec<i32> {
+        self.notifies
     }
 
     pub(super) fn hit(&mut self, hit: GuardHit) {
@@ -29,11 +37,18 @@ impl<'t> Attempts<'t> {
         }
     }
 
-    /// A call. The one harmless call in the schema is the one that policies make.
+    /// A call. The harmless calls in the schema are the one that policies make and the one that triggers may make.
     pub(super) fn call(&mut self, call: &FuncCall) {
         let Some((schema, name)) = qualified(&call.funcname) else { return };
-        if !(schema == Some(SCHEMA) && name == "workspace_id" && call.args.is_empty()) {
+        let is_open = (name == "workspace_id" && call.args.is_empty()) || name == NOTIFY;
+        if !(schema == Some(SCHEMA) && is_open) {
             self.name(schema, name);
+        }
+        if name == NOTIFY && schema.is_none_or(|schema| schema == "pg_catalog") {
+            self.notifies.push(call.location);
+        }
+        if let Some((rule, name)) = guard_functions::by_name(schema, name, call.args.len()) {
+            self.hit(GuardHit::Calls(rule, name));
         }
         if NAME_FUNCTIONS.contains(&name) {
             for argument in call.args.iter().filter_map(|argument| argument.node.as_ref()) {
@@ -47,6 +62,7 @@ impl<'t> Attempts<'t> {
         match setting {
             "role" if value == Some("none") => {}
             "role" | "session_authorization" => self.hit(GuardHit::ChangesRole),
+            "row_security" if !value.is_some_and(is_switched_on) => self.hit(GuardHit::SetsRowSecurity),
             _ => self.setting(setting),
         }
         if setting == "search_path" {
@@ -66,6 +82,11 @@ impl<'t> Attempts<'t> {
                 }
             }
             "role" | "session_authorization" => {}
+            "row_security" if takes(VariableSetKind::VarSetValue) => {
+                if !values(set).all(|value| is_switched_on(&value)) {
+                    self.hit(GuardHit::SetsRowSecurity);
+                }
+            }
             _ => self.setting(&name),
         }
         if name == "search_path" {

@@ -1,12 +1,13 @@
 //! What each statement is, and which parts of it run.
 
 use super::super::guard_hit::GuardHit;
-use super::super::statement::{RowBound, StatementKind, WriteVerb};
+use super::super::statement::{Relation, RowBound, StatementKind, WriteVerb};
 use super::tree::{
-    CopyStmt, DefElem, ExplainStmt, Node, SelectStmt, TransactionStmt, TransactionStmtKind, node::Node as Inner,
+    CopyStmt, DefElem, ExplainStmt, LockStmt, Node, SelectStmt, TransactionStmt, TransactionStmtKind,
+    node::Node as Inner,
 };
 use super::walk::Walk;
-use super::{constant, strings};
+use super::{constant, objects, strings};
 
 /// Goes through one statement, of which `text` is its own.
 pub(super) fn walk(statement: &Inner, text: &str, walk: &mut Walk<'_>) {
@@ -18,6 +19,7 @@ pub(super) fn walk(statement: &Inner, text: &str, walk: &mut Walk<'_>) {
         }
         Inner::CopyStmt(copy) => of_copy(copy, walk),
         Inner::TruncateStmt(truncate) => {
+            objects::of_statement(statement, &mut walk.attempts);
             for node in &truncate.relations {
                 if let Some(Inner::RangeVar(relation)) = &node.node {
                     walk.write(Some(relation), WriteVerb::Truncate, RowBound::AtMost(0));
@@ -87,13 +89,22 @@ fn of_definition(statement: &Inner, text: &str, walk: &mut Walk<'_>) {
             alters("ALTER DATABASE");
             alter.setstmt.iter().for_each(|set| walk.attempts.set(set));
         }
-        Inner::RenameStmt(rename) => walk.attempts.object(rename.rename_type, ["ALTER ROLE", "ALTER DATABASE"]),
-        Inner::AlterOwnerStmt(alter) => walk.attempts.object(alter.object_type, ["ALTER ROLE", "ALTER DATABASE"]),
+        Inner::RenameStmt(rename) => {
+            walk.attempts.object(rename.rename_type, ["ALTER ROLE", "ALTER DATABASE"]);
+            objects::of_statement(statement, &mut walk.attempts);
+        }
+        Inner::AlterOwnerStmt(alter) => {
+            walk.attempts.object(alter.object_type, ["ALTER ROLE", "ALTER DATABASE"]);
+            objects::of_statement(statement, &mut walk.attempts);
+        }
         Inner::CreateFunctionStmt(create) => {
             of_settings(&create.options, walk);
             of_bodies(&create.options, walk);
         }
-        Inner::AlterFunctionStmt(alter) => of_settings(&alter.actions, walk),
+        Inner::AlterFunctionStmt(alter) => {
+            of_settings(&alter.actions, walk);
+            objects::of_statement(statement, &mut walk.attempts);
+        }
         Inner::CreateTableAsStmt(create) => {
             if let Some(relation) = create.into.as_ref().and_then(|into| into.rel.as_ref()) {
                 walk.relation(relation);
@@ -106,8 +117,15 @@ fn of_definition(statement: &Inner, text: &str, walk: &mut Walk<'_>) {
             }
             walk.maybe(&view.query);
         }
-        Inner::DoStmt(body) => of_bodies(&body.args, walk),
-        _ => {}
+        Inner::DoStmt(body) => {
+            walk.attempts.hit(GuardHit::RunsDo);
+            of_bodies(&body.args, walk);
+        }
+        Inner::LockStmt(lock) => of_lock(lock, walk),
+        Inner::LoadStmt(load) if load.filename.contains('/') && !load.filename.starts_with(PLUGINS) => {
+            walk.attempts.hit(GuardHit::UsesServerFile("LOAD"));
+        }
+        _ => objects::of_statement(statement, &mut walk.attempts),
     }
     // What is taken apart above has its names from there.
     if !matches!(statement, Inner::CreateTableAsStmt(_) | Inner::ViewStmt(_)) {
@@ -159,12 +177,42 @@ fn of_copy(copy: &CopyStmt, walk: &mut Walk<'_>) {
     }
     walk.maybe(&copy.query);
     walk.maybe(&copy.where_clause);
-    // A file or program of the server's.
-    walk.statement.hidden |= copy.is_program || !copy.filename.is_empty();
+    if copy.is_program || !copy.filename.is_empty() {
+        walk.statement.hidden = true;
+        walk.attempts.hit(GuardHit::UsesServerFile(if copy.is_program {
+            "COPY with a program"
+        } else {
+            "COPY with a file"
+        }));
+    }
+}
+
+/// Where LOAD finds what everybody may load.
+const PLUGINS: &str = "$libdir/plugins/";
+/// The mode of LOCK TABLE that writers take themselves (Postgres: RowExclusiveLock).
+const ROW_EXCLUSIVE: i32 = 3;
+
+fn of_lock(lock: &LockStmt, walk: &mut Walk<'_>) {
+    if lock.mode <= ROW_EXCLUSIVE {
+        return;
+    }
+    for node in &lock.relations {
+        if let Some(Inner::RangeVar(relation)) = &node.node {
+            let schema = (!relation.schemaname.is_empty()).then_some(relation.schemaname.as_str());
+            if !objects::is_temporary(schema) {
+                let relation = Relation { schema: schema.map(Into::into), name: relation.relname.as_str().into() };
+                walk.attempts.hit(GuardHit::Locks(relation));
+            }
+        }
+    }
 }
 
 /// Without ANALYZE nothing of the statement runs, though it is planned.
 fn of_explain(explain: &ExplainStmt, walk: &mut Walk<'_>) {
+    let costs: Vec<bool> = switches(&explain.options, "costs").collect();
+    if costs.is_empty() || costs.contains(&true) || explain.options.iter().any(is_analyze) {
+        walk.attempts.hit(GuardHit::Explains);
+    }
     walk.maybe(&explain.query);
     // CREATE TABLE AS and EXECUTE.
     let nested = explain.query.as_ref().and_then(|query| query.node.as_ref());
@@ -177,15 +225,27 @@ fn of_explain(explain: &ExplainStmt, walk: &mut Walk<'_>) {
     }
 }
 
+/// Whether it isn't an option that is off.
 fn is_analyze(option: &Node) -> bool {
     let Some(Inner::DefElem(option)) = &option.node else { return true };
-    let is_off = |option: &DefElem| match option.arg.as_ref().and_then(|arg| arg.node.as_ref()) {
-        Some(Inner::String(word)) => ["false", "off"].iter().any(|off| word.sval.eq_ignore_ascii_case(off)),
-        Some(Inner::Integer(number)) => number.ival == 0,
-        Some(argument) => constant(argument).is_some_and(|word| word == "0"),
-        None => false,
-    };
-    option.defname == "analyze" && !is_off(option)
+    option.defname == "analyze" && is_switched_on(option)
+}
+
+/// What a switch of this name is set to, as often as it is named.
+fn switches<'a>(options: &'a [Node], name: &'a str) -> impl Iterator<Item = bool> + 'a {
+    options.iter().filter_map(move |option| match &option.node {
+        Some(Inner::DefElem(option)) if option.defname == name => Some(is_switched_on(option)),
+        _ => None,
+    })
+}
+
+fn is_switched_on(option: &DefElem) -> bool {
+    match option.arg.as_ref().and_then(|arg| arg.node.as_ref()) {
+        Some(Inner::String(word)) => !["false", "off"].iter().any(|off| word.sval.eq_ignore_ascii_case(off)),
+        Some(Inner::Integer(number)) => number.ival != 0,
+        Some(argument) => constant(argument).is_none_or(|word| word != "0"),
+        None => true,
+    }
 }
 
 fn kind(statement: &Inner) -> StatementKind {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::sql::{GuardHit, PinReason, RowBound, StatementKind};
+use crate::sql::{Channel, GuardHit, Object, PinReason, RowBound, Rule, StatementKind};
 
 fn facts(text: &[u8]) -> Facts {
     super::facts(text, &Watched::default())
@@ -145,13 +145,33 @@ fn writes(text: &str) -> Vec<String> {
     told.collect()
 }
 
-fn hits(text: &str) -> Vec<String> {
+fn told_hits(text: &str, of_walls: bool) -> Vec<String> {
     let told = |hit: &GuardHit| match hit {
-        GuardHit::TouchesContext(name) | GuardHit::NamesSchema(name) => format!("{} {name}", hit.as_str()),
-        GuardHit::AltersRole(command) => (*command).to_owned(),
-        _ => hit.as_str().to_owned(),
+        GuardHit::TouchesContext(what) | GuardHit::NamesSchema(what) | GuardHit::ChangesLargeObject(what) => {
+            format!("{} {what}", hit.rule().as_str())
+        }
+        GuardHit::AltersRole(what) => (*what).to_owned(),
+        GuardHit::Calls(rule, what) => format!("{} {what}", rule.as_str()),
+        GuardHit::UsesServerFile(what) => format!("server_files {what}"),
+        GuardHit::Locks(table) => format!("lock_table {table}"),
+        GuardHit::ChangesObject(command, Object::Relation(table)) => format!("{command} {table}"),
+        GuardHit::ChangesObject(command, Object::Function(name)) => format!("{command} {name}()"),
+        GuardHit::ChangesObject(command, Object::Other) => format!("{command} ?"),
+        GuardHit::HidesChannel => "hidden channel".to_owned(),
+        _ => hit.rule().as_str().to_owned(),
     };
-    facts(text.as_bytes()).guard.iter().map(told).collect()
+    let walls = [Rule::Context, Rule::ControlSchema, Rule::Role, Rule::AlterRole, Rule::TwoPhase];
+    facts(text.as_bytes()).guard.iter().filter(|hit| walls.contains(&hit.rule()) == of_walls).map(told).collect()
+}
+
+/// What of a text touches the walls themselves.
+fn hits(text: &str) -> Vec<String> {
+    told_hits(text, true)
+}
+
+/// What of a text breaks another rule.
+fn broken(text: &str) -> Vec<String> {
+    told_hits(text, false)
 }
 
 #[test]
@@ -287,68 +307,65 @@ fn what_hides_its_doing_says_so() {
 #[test]
 fn visible_attempts_are_seen_in_every_spelling() {
     for (text, expected) in [
-        ("set app.workspace_id = 'x'", "touches_context app.workspace_id"),
-        ("SET LOCAL \"App\".\"WORKSPACE_seal\" TO 'x'", "touches_context app.workspace_seal"),
-        ("reset app.workspace_id", "touches_context app.workspace_id"),
-        ("set app.workspace_id from current", "touches_context app.workspace_id"),
-        ("set U&\"\\0061pp\".workspace_id = 'x'", "touches_context app.workspace_id"),
-        ("select set_config('app.Workspace_id', 'x', true)", "touches_context app.workspace_id"),
-        ("select pg_catalog.set_config('app.' || 'workspace_id'::text, 'x', true)", "touches_context app.workspace_id"),
-        (
-            "select 1 from t where set_config(E'\\x61pp.workspace_id', 'x', true) is null",
-            "touches_context app.workspace_id",
-        ),
+        ("set app.workspace_id = 'x'", "context app.workspace_id"),
+        ("SET LOCAL \"App\".\"WORKSPACE_seal\" TO 'x'", "context app.workspace_seal"),
+        ("reset app.workspace_id", "context app.workspace_id"),
+        ("set app.workspace_id from current", "context app.workspace_id"),
+        ("set U&\"\\0061pp\".workspace_id = 'x'", "context app.workspace_id"),
+        ("select set_config('app.Workspace_id', 'x', true)", "context app.workspace_id"),
+        ("select pg_catalog.set_config('app.' || 'workspace_id'::text, 'x', true)", "context app.workspace_id"),
+        ("select 1 from t where set_config(E'\\x61pp.workspace_id', 'x', true) is null", "context app.workspace_id"),
         (
             "select set_config(new_value => 'x', is_local => true, setting_name => 'app.workspace_id')",
-            "touches_context app.workspace_id",
+            "context app.workspace_id",
         ),
-        ("alter role current_user set app.workspace_id = 'x'", "ALTER ROLE, touches_context app.workspace_id"),
-        ("alter database d reset app.workspace_id", "ALTER DATABASE, touches_context app.workspace_id"),
+        ("alter role current_user set app.workspace_id = 'x'", "ALTER ROLE, context app.workspace_id"),
+        ("alter database d reset app.workspace_id", "ALTER DATABASE, context app.workspace_id"),
         (
             "create function f() returns int language sql set app.workspace_id = 'x' as 'select 1'",
-            "touches_context app.workspace_id",
+            "context app.workspace_id",
         ),
-        ("select * from cordon.signing_key", "names_schema cordon.signing_key"),
-        ("select * from CORDON.signing_key", "names_schema cordon.signing_key"),
-        ("select * from U&\"\\0063ordon\".signing_key", "names_schema cordon.signing_key"),
-        ("select cordon.signing_key.secret from x", "names_schema cordon.signing_key"),
-        ("select cordon.signing_key.* from x", "names_schema cordon.signing_key"),
-        ("insert into cordon.workspace values (1)", "names_schema cordon.workspace"),
-        ("select cordon.deny('x')", "names_schema cordon.deny"),
-        ("select 'cordon.signing_key'::regclass", "names_schema cordon.signing_key"),
-        ("select cast('\"cordon\".x' as pg_catalog.regclass)", "names_schema \"cordon\".x"),
-        ("select to_regclass('cor' || 'don.x')", "names_schema cordon.x"),
-        ("select 'cordon'::regnamespace", "names_schema cordon"),
+        ("select * from cordon.signing_key", "control_schema cordon.signing_key"),
+        ("select * from CORDON.signing_key", "control_schema cordon.signing_key"),
+        ("select * from U&\"\\0063ordon\".signing_key", "control_schema cordon.signing_key"),
+        ("select cordon.signing_key.secret from x", "control_schema cordon.signing_key"),
+        ("select cordon.signing_key.* from x", "control_schema cordon.signing_key"),
+        ("insert into cordon.workspace values (1)", "control_schema cordon.workspace"),
+        ("select cordon.deny('x')", "control_schema cordon.deny"),
+        ("select 'cordon.signing_key'::regclass", "control_schema cordon.signing_key"),
+        ("select cast('\"cordon\".x' as pg_catalog.regclass)", "control_schema \"cordon\".x"),
+        ("select to_regclass('cor' || 'don.x')", "control_schema cordon.x"),
+        ("select 'cordon'::regnamespace", "control_schema cordon"),
         (
             "select query_to_xml('select * from cordon.signing_key', true, true, '')",
-            "names_schema select * from cordon.signing_key",
+            "control_schema select * from cordon.signing_key",
         ),
-        ("select schema_to_xml('cordon', true, true, '')", "names_schema cordon"),
-        ("set search_path = public, cordon", "names_schema cordon"),
-        ("select set_config('search_path', 'public, \"cordon\"', false)", "names_schema cordon"),
-        ("select x::cordon.t", "names_schema cordon.t"),
-        ("set role x", "changes_role"),
-        ("SET SESSION ROLE 'x'", "changes_role"),
-        ("set session authorization x", "changes_role"),
-        ("set \"Role\" = 'x'", "changes_role"),
-        ("select set_config('role', $1, false)", "changes_role"),
+        ("select schema_to_xml('cordon', true, true, '')", "control_schema cordon"),
+        ("set search_path = public, cordon", "control_schema cordon"),
+        ("select set_config('search_path', 'public, \"cordon\"', false)", "control_schema cordon"),
+        ("select x::cordon.t", "control_schema cordon.t"),
+        ("set role x", "role"),
+        ("SET SESSION ROLE 'x'", "role"),
+        ("set session authorization x", "role"),
+        ("set \"Role\" = 'x'", "role"),
+        ("select set_config('role', $1, false)", "role"),
         ("alter user x password 'y'", "ALTER ROLE"),
         ("create group x", "CREATE ROLE"),
         ("grant x to y", "GRANT ROLE"),
         ("alter role x rename to y", "ALTER ROLE"),
         ("alter database x owner to y", "ALTER DATABASE"),
         ("drop owned by x", "DROP OWNED"),
-        ("prepare transaction 'x'", "prepares_transaction"),
-        ("drop table cordon.workspace", "names_schema cordon.workspace"),
-        ("grant usage on schema cordon to x", "names_schema cordon"),
-        ("drop schema if exists cordon cascade", "names_schema cordon"),
-        ("create policy p on t using (id = cordon.mine())", "names_schema cordon.mine"),
-        ("alter function U&\"\\0063ordon\".\"workspace_id\"() reset all", "names_schema cordon.workspace_id"),
-        ("do $$ begin perform set_config('App.workspace_id', 'x', false); end $$", "touches_context app.workspace_id"),
-        ("do 'begin set local app.workspace_seal = 1; end'", "touches_context app.workspace_seal"),
-        ("do $$ begin execute 'set role ' || x; end $$", "changes_role"),
-        ("do $$ begin if true then set session authorization x; end if; end $$", "changes_role"),
-        ("do $$ begin execute $x$ select * from cordon.signing_key $x$; end $$", "names_schema cordon.signing_key"),
+        ("prepare transaction 'x'", "two_phase"),
+        ("drop table cordon.workspace", "control_schema cordon.workspace"),
+        ("grant usage on schema cordon to x", "control_schema cordon"),
+        ("drop schema if exists cordon cascade", "control_schema cordon"),
+        ("create policy p on t using (id = cordon.mine())", "control_schema cordon.mine"),
+        ("alter function U&\"\\0063ordon\".\"workspace_id\"() reset all", "control_schema cordon.workspace_id"),
+        ("do $$ begin perform set_config('App.workspace_id', 'x', false); end $$", "context app.workspace_id"),
+        ("do 'begin set local app.workspace_seal = 1; end'", "context app.workspace_seal"),
+        ("do $$ begin execute 'set role ' || x; end $$", "role"),
+        ("do $$ begin if true then set session authorization x; end if; end $$", "role"),
+        ("do $$ begin execute $x$ select * from cordon.signing_key $x$; end $$", "control_schema cordon.signing_key"),
         ("create function f() returns void language plpgsql as $$ begin alter user x superuser; end $$", "ALTER ROLE"),
     ] {
         assert_eq!(hits(text).join(", "), expected, "{text}");
@@ -381,6 +398,166 @@ fn ordinary_statements_are_no_attempts() {
         "create user mapping for x server y",
     ] {
         assert_eq!(hits(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn what_breaks_a_rule_is_told_with_what_it_is_about() {
+    for (text, expected) in [
+        ("set row_security = off", "row_security"),
+        ("select set_config('Row_Security', $1, true)", "row_security"),
+        ("alter table only t add column x int", "ALTER TABLE t"),
+        ("alter table s.t rename x to y", "ALTER TABLE s.t"),
+        ("alter table t set schema s", "ALTER TABLE t"),
+        ("alter sequence q restart", "ALTER SEQUENCE q"),
+        ("alter policy p on t using (true)", "ALTER POLICY t"),
+        ("alter function f() owner to x", "ALTER FUNCTION f()"),
+        ("alter function f() strict", "ALTER FUNCTION f()"),
+        ("alter type x add value 'y'", "ALTER TYPE ?"),
+        ("alter default privileges grant select on tables to public", "ALTER DEFAULT PRIVILEGES ?"),
+        ("drop table t, s.u cascade", "DROP TABLE t, DROP TABLE s.u"),
+        ("drop table if exists t", "DROP TABLE t"),
+        ("drop trigger a on s.t", "DROP TRIGGER s.t"),
+        ("drop policy if exists p on t", "DROP POLICY t"),
+        ("drop function if exists f(int)", "DROP FUNCTION f()"),
+        ("drop index i", "DROP INDEX ?"),
+        ("drop schema s", "DROP SCHEMA ?"),
+        ("truncate t, u", "TRUNCATE t, TRUNCATE u"),
+        ("comment on column s.t.c is 'x'", "COMMENT ON TABLE s.t"),
+        ("comment on function f() is 'x'", "COMMENT ON FUNCTION f()"),
+        ("security label on table t is 'x'", "SECURITY LABEL ON TABLE t"),
+        ("grant select on t to public", "GRANT t"),
+        ("revoke all on all tables in schema public from x", "REVOKE ?"),
+        ("grant execute on function f() to public", "GRANT f()"),
+        ("create index on t (a)", "CREATE INDEX t"),
+        ("create trigger a before insert on t execute function f()", "CREATE TRIGGER t"),
+        ("create policy p on t using (true)", "CREATE POLICY t"),
+        ("create rule r as on insert to t do instead nothing", "CREATE RULE t"),
+        ("create statistics on a, b from t", "CREATE STATISTICS t"),
+        ("reindex table t", "REINDEX t"),
+        ("reindex database d", "REINDEX ?"),
+        ("cluster t using i", "CLUSTER t"),
+        ("refresh materialized view m", "REFRESH MATERIALIZED VIEW m"),
+        ("do 'begin end'", "do"),
+        ("select query_to_xml('select 1', true, true, '')", "dynamic_sql query_to_xml"),
+        ("select * from PG_CATALOG.\"ts_stat\"($1)", "dynamic_sql ts_stat"),
+        ("select ts_rewrite('a'::tsquery, 'select 1')", "dynamic_sql ts_rewrite"),
+        ("select * from public.crosstab('select 1') as t (a int)", "dynamic_sql crosstab"),
+        ("select lo_from_bytea(0, 'x')", "large_objects lo_from_bytea"),
+        ("with x as (select lo_get(1)) insert into t select * from x", "large_objects lo_get"),
+        ("alter large object 1 owner to x", "large_objects ALTER LARGE OBJECT"),
+        ("grant select on large object 1 to x", "large_objects GRANT ON LARGE OBJECT"),
+        ("comment on large object 1 is 'x'", "large_objects COMMENT ON LARGE OBJECT"),
+        ("copy t to '/tmp/x'", "server_files COPY with a file"),
+        ("copy t from program 'x'", "server_files COPY with a program"),
+        ("select U&\"pg!005fread_file\" uescape '!' ('x')", "server_files pg_read_file"),
+        ("load '/tmp/x.so'", "server_files LOAD"),
+        ("select pg_terminate_backend(pid) from pg_stat_activity", "signals pg_terminate_backend"),
+        ("select 1 order by pg_reload_conf()", "signals pg_reload_conf"),
+        ("lock t", "lock_table t"),
+        ("lock table only s.t in share update exclusive mode nowait", "lock_table s.t"),
+        ("explain select 1", "explain"),
+        ("explain analyze select 1", "explain"),
+        ("explain (costs off, analyze) select 1", "explain"),
+        ("explain (costs off, costs on) execute p", "explain"),
+        ("explain (costs) select pg_ls_dir('.')", "explain, server_files pg_ls_dir"),
+        ("listen a", "channels"),
+        ("select pg_notify('a', '')", "channels"),
+    ] {
+        assert_eq!(broken(text).join(", "), expected, "{text}");
+    }
+}
+
+#[test]
+fn honest_statements_break_no_rule() {
+    for text in [
+        "set row_security = on",
+        "reset row_security",
+        "set local row_security to default",
+        "create temp table x (id int)",
+        "create table if not exists t (id int)",
+        "create extension if not exists pgcrypto",
+        "create function f() returns int language sql as 'select 1'",
+        "drop table pg_temp.x",
+        "create index on pg_temp_3.x (id)",
+        "drop index if exists i",
+        "drop schema if exists s",
+        "drop extension if exists e",
+        "drop function pg_temp.f()",
+        "analyze t",
+        "vacuum t",
+        "cluster",
+        "copy t from stdin",
+        "copy (select 1) to stdout",
+        "load 'auto_explain'",
+        "load '$libdir/plugins/x'",
+        "lock t in row exclusive mode",
+        "lock pg_temp.x",
+        "explain (costs off) select 1",
+        "explain (verbose, costs 0, analyze false) select 1",
+        "select ts_rewrite('a'::tsquery, 'a'::tsquery, 'b'::tsquery)",
+        "select shop.lo_get(1), shop.pg_notify('x')",
+        "unlisten *",
+        "select 'pg_notify(x)', 'listen a'",
+        "select lower(name), xmlelement(name a) from t for update",
+        "insert into t values (1) on conflict do nothing",
+    ] {
+        assert_eq!(broken(text), [""; 0], "{text}");
+    }
+}
+
+/// The text with each mention marked.
+fn marked(text: &str) -> String {
+    let facts = facts(text.as_bytes());
+    let mut out = text.to_owned();
+    for mention in facts.channels.iter().rev() {
+        let what = match &mention.channel {
+            Channel::Listen(name) => format!("<listen {name}>"),
+            Channel::Named(name) => format!("<{name}>"),
+            Channel::Call => "<call>".to_owned(),
+        };
+        out.replace_range(mention.start..mention.end, &what);
+    }
+    out
+}
+
+#[test]
+fn channels_are_found_where_they_stand() {
+    for (text, expected) in [
+        ("listen News", "listen <listen news>"),
+        ("LISTEN \"a\"\"B\"; /* listen x */ unlisten é", "LISTEN <listen a\"B>; /* listen x */ unlisten <é>"),
+        ("begin; notify u&\"\\0061\", e'\\x61'; commit", "begin; notify <a>, e'\\x61'; commit"),
+        ("notify u&\"!0061\" uescape '!', 'x'", "notify <a>, 'x'"),
+        (
+            "select pg_notify('a', pg_catalog . pg_notify('b', ''))",
+            "select <call>pg_notify('a', <call> . pg_notify('b', ''))",
+        ),
+        ("prepare p as select \"pg_notify\"($1, $2)", "prepare p as select <call>\"pg_notify\"($1, $2)"),
+        ("select * from pg_notify('a', '')", "select * from <call>pg_notify('a', '')"),
+        (
+            "insert into t select 1 where pg_notify('a', '') is null",
+            "insert into t select 1 where <call>pg_notify('a', '') is null",
+        ),
+        ("unlisten *", "unlisten *"),
+        ("select cordon.pg_notify('a', '')", "select cordon.pg_notify('a', '')"),
+    ] {
+        assert_eq!(marked(text), expected, "{text}");
+    }
+    // Of rows that are counted instead of parsed none is left out when a place behind them matters.
+    let rows = ", (1)".repeat(500);
+    let text = format!("insert into t values (1){rows} returning pg_notify('a', '')");
+    assert!(marked(&text).ends_with("returning <call>pg_notify('a', '')"));
+    assert_eq!(marked(&text).len(), text.len() + "<call>".len());
+}
+
+#[test]
+fn a_channel_that_cant_be_found_is_told() {
+    let long = format!("select '{}'; listen a", "x".repeat(70_000));
+    for text in [long.as_bytes(), b"selec 1; listen a", b"notify a, '\xe9'", b"listen a; listen \"\""] {
+        assert!(facts(text).guard.contains(&GuardHit::HidesChannel), "{}", String::from_utf8_lossy(&text[..9]));
+    }
+    for text in [&b"listen \"\""[..], b"selec 'listen a'", b"notify"] {
+        assert_eq!(facts(text).guard, [], "{}", String::from_utf8_lossy(text));
     }
 }
 

@@ -106,8 +106,9 @@ impl<'t> Walk<'t> {
         }
     }
 
-    pub(super) fn finish(self) -> Statement {
-        self.statement
+    /// The statement, and where it calls `pg_notify`.
+    pub(super) fn finish(self) -> (Statement, Vec<i32>) {
+        (self.statement, self.attempts.notifies())
     }
 
     pub(super) fn all(&mut self, nodes: &[Node]) {

@@ -68,7 +68,7 @@ fn what_cannot_be_parsed_is_judged_by_its_words() {
 }
 
 /// Statements of every kind, those with facts and those without.
-const STATEMENTS: [&str; 64] = [
+const STATEMENTS: [&str; 82] = [
     "select a , b from t where c = 'x'",
     "select set_config ( 'app.workspace_id' , 'x' , false )",
     "select 1 from t where pg_catalog . set_config ( 'a.b' , 'x' , true ) is null",
@@ -133,6 +133,24 @@ const STATEMENTS: [&str; 64] = [
     "create temporary table x ( )",
     "alter role x set app.workspace_id = 'x'",
     "grant a to b",
+    "select pg_notify ( 'a' , 'b' )",
+    "select pg_catalog . pg_notify ( 'a' , 'b' )",
+    "with x as ( select pg_notify ( 'a' , 'b' ) ) table x",
+    "notify a , 'b'",
+    "listen a",
+    "unlisten a",
+    "lock table t",
+    "explain select 1",
+    "truncate t ; drop table t",
+    "select lo_get ( 1 )",
+    "select ts_stat ( 'x' )",
+    "select pg_catalog . query_to_xml ( 'x' , true , true , '' )",
+    "values ( pg_read_file ( 'x' ) )",
+    "select * from pg_ls_dir ( 'x' )",
+    "select pg_cancel_backend ( 1 )",
+    "select 1 from t order by pg_reload_conf ( )",
+    "set row_security = off",
+    "copy t to '/tmp/x'",
 ];
 const BLANKS: [&str; 10] =
     [" ", "  ", "\n", "\t", "\r\n", "\x0b", "\x0c", " -- set\n", " /* a */ ", "/* /* ; */ reset */ "];
@@ -167,6 +185,14 @@ fn spelled(statement: &str, choices: &mut impl Iterator<Item = u8>) -> String {
             "currval",
             "pg_advisory_lock",
             "pg_settings",
+            "pg_notify",
+            "lo_get",
+            "ts_stat",
+            "query_to_xml",
+            "pg_read_file",
+            "pg_ls_dir",
+            "pg_cancel_backend",
+            "pg_reload_conf",
         ];
         match (inner, choose(5)) {
             (Some(inner), 0) => out.push_str(&format!("e'{}'", escapes(inner, &|c| format!("\\x{c:02x}")))),

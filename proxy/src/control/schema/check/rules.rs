@@ -1,5 +1,7 @@
 //! What is looked for. Each rule is a query over the catalogs whose rows are findings: severity, object, what, fix.
 
+use super::super::notifying;
+
 /// A rule.
 pub(super) struct Rule {
     /// The stable name of its findings.
@@ -259,6 +261,9 @@ pub(super) const ALL: &[Rule] = &[
         sql: "SELECT 'low', quote_ident(l.lanname), 'the role ' || t.rolname || ' may run DO blocks in it, which no reader of statements understands', h.fix
             FROM pg_language l, tenant t, hardening h WHERE h.is_ours = pg_has_role(l.lanowner, 'USAGE') AND l.lanpltrusted AND l.lanname <> 'sql' AND has_language_privilege(t.oid, l.oid, 'USAGE')",
     },
+    Rule { id: "notify-open", sql: notifying::OPEN },
+    Rule { id: "notify-refused", sql: notifying::REFUSED },
+    Rule { id: "notify-plain", sql: notifying::PLAIN },
     Rule {
         id: "temp-granted",
         sql: "SELECT 'low', quote_ident(current_database()), 'the role ' || t.rolname || ' may create temporary tables and fill the disk', h.fix

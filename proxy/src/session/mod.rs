@@ -386,6 +386,8 @@ impl Session {
 
     /// Writes what is missing on the server connection. Called whenever the client is about to begin a new statement.
     fn open_context(&mut self, input: &[u8], backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
+        // First, for a client's own timeouts are not meant for it.
+        self.bind_context(input, backend, core, lanes);
         if !Arc::ptr_eq(backend.settings(), &self.settings) {
             let had = backend.settings().clone();
             for change in had.changes_to(&self.settings) {
@@ -398,7 +400,6 @@ impl Session {
             }
             backend.given(self.settings.clone());
         }
-        self.bind_context(input, backend, core, lanes);
     }
 
     /// Writes the workspace's context, unless the server connection has it.

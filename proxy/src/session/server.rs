@@ -550,9 +550,14 @@ fn is_denial(error: &[u8], fault: &Fault) -> bool {
     field(b'C') == Some(fault.sqlstate.0.as_bytes()) && field(b'M') == Some(b"pgcordon: denied")
 }
 
+/// Why a bind failed, for the client whose statement was to follow it. A cancel request of its own, or a timeout that it has set,
+/// may hit the bind as well as the statement.
 fn unbound(error: &[u8]) -> Fault {
     let code = open::error_field(error, b'C').map(|range| String::from_utf8_lossy(&error[range]).into_owned());
     let text = open::error_field(error, b'M').map(|range| String::from_utf8_lossy(&error[range]).into_owned());
+    if code.as_deref() == Some(SqlState::QUERY_CANCELED.0) {
+        return Fault::new(Origin::Client, SqlState::QUERY_CANCELED, text.unwrap_or_default());
+    }
     Fault::new(
         Origin::Upstream,
         SqlState::CONNECTION_FAILURE,

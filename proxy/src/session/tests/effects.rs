@@ -13,7 +13,7 @@ fn a_setting_is_read_back_and_given_to_the_next_server_connection() {
     assert!(stage.session.may_leave());
     stage.session.detached();
     stage.backend = BackendState::new(8, 0);
-    assert_eq!(stage.attach(), "set(work_mem=1MB) bind seal seed");
+    assert_eq!(stage.attach(), "bind seal seed set(work_mem=1MB)");
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn nothing_is_read_back_before_the_transaction_is_over() {
 fn reset_all_goes_back_to_what_the_client_asked_for_when_it_connected() {
     let mut stage = Stage::with(Settings::of([("application_name".to_owned(), "psql")]));
     stage.attach();
-    stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    stage.server("V Z(I) V(seal) Z(I) V Z(I) V Z(I)");
     let (sent, waiting) = stage.held("Q(reset all) Q(select 1)");
     assert_eq!((sent.as_str(), waiting.as_str()), ("Q(reset all)", "Q(select 1)"));
     // The client hears of it when the settings and the context are there again.
@@ -71,7 +71,7 @@ fn reset_all_goes_back_to_what_the_client_asked_for_when_it_connected() {
 fn reset_goes_back_to_it_too_in_the_same_transaction() {
     let mut stage = Stage::with(Settings::of([("work_mem".to_owned(), "2MB")]));
     stage.attach();
-    stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    stage.server("V Z(I) V(seal) Z(I) V Z(I) V Z(I)");
     stage.client("Q(begin)");
     stage.server("C(BEGIN) Z(T)");
     for (text, tag) in [("reset work_mem", "RESET"), ("set work_mem to default", "SET")] {
@@ -100,7 +100,7 @@ fn reset_goes_back_to_it_too_in_the_same_transaction() {
 fn a_setting_that_is_set_behind_reset_all_stays() {
     let mut stage = Stage::with(Settings::of(["a.b", "c.d"].map(|name| (name.to_owned(), "0"))));
     stage.attach();
-    stage.server("V Z(I) V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    stage.server("V Z(I) V(seal) Z(I) V Z(I) V Z(I) V Z(I)");
     stage.client("Q(set e.f = 1; reset all; set a.b = 1)");
     assert_eq!(stage.server("C(SET) C(RESET) C(SET) Z(I)"), "C(SET) C(RESET) C(SET)");
     assert_eq!(stage.sent_to_server(&[]), "set(c.d=0) bind seal seed");
@@ -141,7 +141,7 @@ fn reset_all_in_a_transaction_is_bound_anew_at_once_and_read_back_in_the_end() {
     stage.server("C(ROLLBACK) Z(I)");
     assert_eq!(stage.sent_to_server(&[]), "show(a.b=)");
     stage.server("V(1) Z(I)");
-    stage.move_to_another_with(8, "set(a.b=1) bind seal seed");
+    stage.move_to_another_with(8, "bind seal seed set(a.b=1)");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn set_config_by_a_function_call_is_read_back_as_well() {
     };
     let mut stage = Stage::with(Settings::of([("work_mem".to_owned(), "2MB")]));
     stage.attach();
-    stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    stage.server("V Z(I) V(seal) Z(I) V Z(I) V Z(I)");
     stage.raw_client(&call(&[Some(b"Work_Mem"), Some(b"1MB"), Some(b"f")]));
     stage.lanes.server.clear();
     assert!(stage.server("V(1MB) Z(I)").ends_with("1MB) Z(I)"));
@@ -203,7 +203,7 @@ fn a_discard_all_that_failed_changed_nothing() {
 fn a_reset_that_was_skipped_reset_nothing() {
     let mut stage = Stage::with(Settings::of([("a.b".to_owned(), "0")]));
     stage.attach();
-    stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    stage.server("V Z(I) V(seal) Z(I) V Z(I) V Z(I)");
     stage.client("P(,reset all) B(,) E() S");
     assert_eq!(stage.server("1 E(SQLSTATE08P01) Z(I)"), "1 E(C08P01) Z(I)");
     assert_eq!(stage.sent_to_server(&[]), "show(a.b=)");
@@ -219,7 +219,7 @@ fn a_reset_that_was_skipped_reset_nothing() {
 fn a_reset_that_the_same_string_rolls_back_reset_nothing() {
     let mut stage = Stage::with(Settings::of([("a.b".to_owned(), "0")]));
     stage.attach();
-    stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    stage.server("V Z(I) V(seal) Z(I) V Z(I) V Z(I)");
     for (text, answer) in [
         ("begin; reset a.b; rollback", "C(BEGIN) C(RESET) C(ROLLBACK) Z(I)"),
         (
@@ -249,7 +249,7 @@ fn a_reset_that_the_same_string_rolls_back_reset_nothing() {
 fn what_fails_behind_a_discard_all_brings_nothing_back() {
     let mut stage = Stage::with(Settings::of([("a.b".to_owned(), "0")]));
     stage.attach();
-    stage.server("V Z(I) V Z(I) V(seal) Z(I) V Z(I)");
+    stage.server("V Z(I) V(seal) Z(I) V Z(I) V Z(I)");
     stage.client("P(,discard all) B(,) E() P(,selec) S");
     assert_eq!(stage.server("1 2 C(DISCARD ALL) E(SQLSTATE42601) Z(I)"), "1 2 C(DISCARD ALL) E(C42601)");
     assert_eq!(stage.sent_to_server(&[]), "set(a.b=0) bind seal seed");

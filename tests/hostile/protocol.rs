@@ -169,13 +169,15 @@ fn a_statement_that_executes_itself_takes_nobody_down() {
     on_one_and_on_many(|stage| {
         for keep in ["", "prepare x as select 1"] {
             stage.attempt(keep);
-            stage.attacker.send(&[parse("a", "execute a"), sync(), query("explain execute a")].concat());
+            stage.attacker.send(&[parse("a", "execute a"), sync(), query("explain (costs off) execute a")].concat());
             let answer = stage.attacker.cycles(2);
             assert!(answer.ends_with("E(26000) Z(I)"), "{answer}");
             for number in 1..20 {
                 let ours = format!("pgcordon:{number}");
                 let recursive = parse(&format!("b{number}"), &format!("execute \"{ours}\""));
-                stage.attacker.send(&[recursive, sync(), query(&format!("explain execute \"{ours}\""))].concat());
+                stage
+                    .attacker
+                    .send(&[recursive, sync(), query(&format!("explain (costs off) execute \"{ours}\""))].concat());
                 assert_eq!(stage.attacker.cycles(2), "E(26000) Z(I) E(26000) Z(I)");
                 assert_eq!(stage.attacker.query(&format!("deallocate \"{ours}\"")), "E(26000) Z(I)");
             }
@@ -204,14 +206,14 @@ fn nor_does_one_that_nobody_can_read() {
             ];
             for text in &texts {
                 stage.attempt(keep);
-                stage.attacker.send(&[parse("a", text), sync(), query("explain execute a")].concat());
+                stage.attacker.send(&[parse("a", text), sync(), query("explain (costs off) execute a")].concat());
                 assert_eq!(stage.attacker.cycles(2), "E(0A000) Z(I) E(26000) Z(I)", "{}", &text[..20]);
                 stage.attacker.query("discard all");
             }
             stage.attempt(keep);
             let ours = (1..20).map(|number| format!("pgcordon:{number}"));
             for text in ours.map(|ours| format!("execute \"{ours}\" {long}")) {
-                let explain = format!("explain {text}");
+                let explain = format!("explain (costs off) {text}");
                 stage.attacker.send(&[parse("", "select 1"), parse("b", &text), sync(), query(&explain)].concat());
                 assert_eq!(stage.attacker.cycles(2), "1 E(0A000) Z(I) E(26000) Z(I)");
             }
@@ -224,9 +226,15 @@ fn nor_does_one_that_nobody_can_read() {
                 let parse = [&b"P\0\0\0\0a\0"[..], text, b"\0\0\0"].concat();
                 let length = u32::try_from(parse.len() - 1).unwrap();
                 let parse = [&parse[..1], &length.to_be_bytes()[..], &parse[5..]].concat();
-                stage
-                    .attacker
-                    .send(&[parse, sync(), query("explain execute a('x')"), query("explain execute a")].concat());
+                stage.attacker.send(
+                    &[
+                        parse,
+                        sync(),
+                        query("explain (costs off) execute a('x')"),
+                        query("explain (costs off) execute a"),
+                    ]
+                    .concat(),
+                );
                 let answer = stage.attacker.cycles(3);
                 assert_eq!(answer, "E(0A000) Z(I) E(26000) Z(I) E(26000) Z(I)", "{}", text.escape_ascii());
             }
@@ -234,7 +242,7 @@ fn nor_does_one_that_nobody_can_read() {
         }
         // Others of that length are prepared as ever.
         let text = format!("select 1 {longer}");
-        stage.attacker.send(&[parse("a", &text), sync(), query("explain execute a")].concat());
+        stage.attacker.send(&[parse("a", &text), sync(), query("explain (costs off) execute a")].concat());
         assert!(stage.attacker.cycles(2).starts_with("1 Z(I) T D(Result"));
         stage.attacker.query("discard all");
         assert_eq!(stage.victim().query("select 1"), "T D(1) C(SELECT 1) Z(I)");

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::audit::settings::{Durability, OnFailure, Statements};
 use crate::audit::{Client, Event, EventType, Outcome};
 use crate::auth::Directory;
-use crate::domain::Fault;
+use crate::domain::{Fault, SqlState};
 use crate::session::{AuditPolicy, Happened, Texts};
 use crate::tenant::Binding;
 use crate::wire::startup::Startup;
@@ -56,8 +56,11 @@ pub(super) async fn session_refused(core: &CoreContext, client: &Arc<Client>, bi
     let _ = login(core, of(binding, failed(EventType::ApiKeyAccess, client, fault))).await;
 }
 
-/// A server connection couldn't be bound to the session's workspace.
+/// A server connection couldn't be bound to the session's workspace. That a client cancels its own is nothing to be told of.
 pub(super) fn bind_failed(core: &CoreContext, client: &Arc<Client>, binding: &Binding, fault: &Fault) {
+    if fault.sqlstate == SqlState::QUERY_CANCELED {
+        return;
+    }
     core.shared.recorder.record(of(binding, failed(EventType::ContextFailed, client, fault)));
 }
 

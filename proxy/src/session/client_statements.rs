@@ -104,17 +104,29 @@ impl Session {
             if self.statements.get(name).is_none_or(|statement| statement.place != Place::Shared) {
                 continue;
             }
-            let out = lanes.server.author(message.input);
-            inject::about_statement(out, b'C', name);
-            inject::parse(out, name, b"\0\0\0");
-            self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
-            self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
             // It is left there if the DEALLOCATE fails.
-            self.thrown_away.push(name.into());
-            backend.soil();
+            self.make_known(message, name, backend, lanes);
             surfaced = true;
         }
         surfaced
+    }
+
+    /// Makes a name known on this server connection, with an empty text, which not even a failed transaction refuses. It may be left
+    /// there, so the connection is cleared when it is given back.
+    pub(super) fn make_known(
+        &mut self,
+        message: Message<'_>,
+        name: &[u8],
+        backend: &mut BackendState,
+        lanes: &mut Lanes,
+    ) {
+        let out = lanes.server.author(message.input);
+        inject::about_statement(out, b'C', name);
+        inject::parse(out, name, b"\0\0\0");
+        self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
+        self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
+        self.thrown_away.push(name.into());
+        backend.soil();
     }
 
     /// A statement with these facts is about to be executed, and so are the client's that it names.

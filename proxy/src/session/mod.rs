@@ -6,10 +6,12 @@
 //! `client.rs` sends, `server.rs` relays what comes back, and `expect.rs` keeps in order what is still to come.
 
 mod admission;
+mod asynchronous;
 mod channels;
 mod client;
 mod client_statements;
 mod effects;
+mod errors;
 mod expect;
 mod habits;
 mod happened;

@@ -12,7 +12,7 @@ use crate::wire::open::Parse;
 use super::channels;
 use super::client::{Message, Next};
 use super::client_statements::{executes, names_ours, unread_name};
-use super::expect::{Expect, Injected, Parsed};
+use super::expect::{Expect, Parsed};
 use super::statements::Place;
 use super::{Core, Lanes, Session};
 
@@ -93,8 +93,11 @@ impl Session {
             self.send_parse(parse, is_renamed, message, Expect::Parse(Parsed::Free), lanes);
             return Next::Go;
         }
-        if self.statements.get(parse.name).is_some() {
-            self.know_again(message, parse.name, backend, lanes);
+        if let Some(statement) = self.statements.get(parse.name) {
+            // It has that name already. Postgres itself raises the error, and must know the name for that.
+            if statement.place == Place::Shared {
+                self.make_known(message, parse.name, backend, lanes);
+            }
             self.send_parse(parse, is_renamed, message, Expect::Parse(Parsed::Free), lanes);
             return Next::Go;
         }
@@ -152,20 +155,5 @@ impl Session {
         let serial = self.statements.unnamed_replaced(&[], Some(Arc::new(Facts::unknown())));
         backend.set_unnamed(Unnamed::Of(self.id, serial));
         self.send(message, Expect::Parse(Parsed::Unnamed(serial)), lanes);
-    }
-
-    /// The client prepares under a name that it has already. Postgres itself raises the error: the name is made known
-    /// to it first, with an empty text, which not even a failed transaction refuses, and the server connection is
-    /// cleared when it is given back.
-    fn know_again(&mut self, message: Message<'_>, name: &[u8], backend: &mut BackendState, lanes: &mut Lanes) {
-        if self.statements.get(name).is_none_or(|statement| statement.place == Place::Shared) {
-            let out = lanes.server.author(message.input);
-            inject::about_statement(out, b'C', name);
-            inject::parse(out, name, b"\0\0\0");
-            self.expects.push(Expect::Injected(Injected::CloseSurfaced), &mut lanes.client);
-            self.expects.push(Expect::Injected(Injected::Throwaway), &mut lanes.client);
-            self.thrown_away.push(name.into());
-            backend.soil();
-        }
     }
 }

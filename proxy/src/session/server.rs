@@ -1,11 +1,9 @@
 //! The server's side: each message is held against what is owed, and relayed, swallowed or acted upon. Rows and copy data
 //! pass unread. The server is no more trusted with the framing than a client is.
 
-use std::sync::Arc;
+use std::ops::Range;
 
-use bytes::Bytes;
-
-use crate::backend::{BackendState, Unnamed};
+use crate::backend::{BackendState, Name};
 use crate::domain::limits::OPENED_MESSAGE_BYTES_MAX;
 use crate::domain::{Fault, Origin, SqlState};
 use crate::sql::StatementKind;
@@ -13,6 +11,8 @@ use crate::wire::frame::HEAD;
 use crate::wire::{Frame, author, inject, open};
 
 use super::admission::Request;
+use super::asynchronous::parameter;
+use super::errors::{unbound, undo};
 use super::expect::{BindStep, Bound, CopyInput, Expect, Injected, Parsed};
 use super::reports::may_be_report;
 use super::{Core, Lanes, Progress, Session};
@@ -21,15 +21,12 @@ use super::{Core, Lanes, Progress, Session};
 /// is the CONTEXT, as long as functions are nested.
 const NOTICE_OPENED_BYTES_MAX: usize = 16 * 1024;
 
-/// So many notices are passed on to a client that connects.
-const NOTICES_KEPT_MAX: usize = 16;
-
 /// How many records of finished transactions a client that never waits for an answer may have open.
 const OWED_RECORDS_MAX: usize = 1024;
 
 /// What becomes of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     /// The client gets it, and more is to come for the same message of the client's.
     Relay,
     /// The client gets it, and what was owed is paid.
@@ -99,77 +96,92 @@ impl Session {
             if relayed && frame.tag == b'Z' {
                 self.tell_parameters(input, backend, lanes);
             }
-            if let (b'E', Some(Expect::Bind(Bound { statement: Some(name), .. }))) = (frame.tag, self.expects.head())
-                && frame.is_whole(rest)
-                && relayed
-            {
-                // Postgres quotes the name of the statement that it was told.
-                author::renamed_error(lanes.client.author(input), seen, crate::backend::Name::PREFIX, name);
-            } else if let b'E' = frame.tag
-                && frame.is_whole(rest)
-                && relayed
-                && let Some(position) = self.position_of(seen)
-            {
-                author::repositioned_error(lanes.client.author(input), seen, position);
-            } else if relayed {
-                lanes.client.relay(input, at..at + seen.len());
-                self.relaying = frame.total - seen.len();
+            if relayed {
+                self.relay(frame, input, at..at + seen.len(), lanes);
             } else {
                 self.discarding = frame.total - seen.len();
             }
             at += seen.len();
-            match fate {
-                Fate::Relay | Fate::Swallow => {}
-                Fate::Notification(pid) => {
-                    if let Some((channel, payload)) = open::notification(seen)
-                        && let Some(own) = self.own_channel(channel, core)
-                    {
-                        author::notification(lanes.client.author(input), pid, own, payload);
-                    }
-                }
-                Fate::RelayLast | Fate::SwallowLast => {
-                    let place = self.expects.head_at();
-                    let paid = self.expects.pop(input, &mut lanes.client);
-                    self.paid(paid, place, core, lanes);
-                }
-                Fate::RelayAndSkip | Fate::SwallowAndSkip => {
-                    self.skip(backend, core);
-                    self.sync_held_query(lanes);
-                }
-                Fate::Denied => {
-                    if let Some(Expect::Injected(Injected::Denial(fault))) = self.expects.head() {
-                        author::error(lanes.client.author(input), author::Severity::Error, fault);
-                    }
-                    self.skip(backend, core);
-                    self.sync_held_query(lanes);
-                }
-                Fate::Unbound => return Ok((at, Progress::Unbound(unbound(seen)))),
-                Fate::Ask(request) => return Ok((at, Progress::Ask(request))),
-                Fate::Proceed => {
-                    let _ = self.proceed(input, backend, core, lanes);
-                }
-                Fate::Refit => {
-                    let place = self.expects.head_at();
-                    let paid = self.expects.pop(input, &mut lanes.client);
-                    self.paid(paid, place, core, lanes);
-                    self.refit(backend, core, lanes);
-                    self.expects.push(Expect::Ready, &mut lanes.client);
-                }
-                Fate::Withhold => return Ok((at, self.withhold(input, backend, core, lanes))),
-            }
-            if matches!(self.expects.head(), Some(Expect::Ready)) {
-                if self.owes_records {
-                    return Ok((at, self.withhold(input, backend, core, lanes)));
-                }
-                self.tell_parameters(input, backend, lanes);
-                author::ready_in(lanes.client.author(input), self.status);
-                self.expects.pop(input, &mut lanes.client);
+            if let Some(progress) = self.act(fate, seen, input, backend, core, lanes) {
+                return Ok((at, progress));
             }
         }
         self.end_failed_copy(lanes);
         self.settle(lanes);
         let owes_too_many = self.owes_records && self.happened.len() > OWED_RECORDS_MAX;
         Ok((at, if owes_too_many { Progress::Withheld } else { Progress::Going }))
+    }
+
+    /// Relays what is there of a message; the rest follows unread. An error that speaks of what the proxy changed is led back to
+    /// what the client sent.
+    fn relay(&mut self, frame: Frame, input: &[u8], range: Range<usize>, lanes: &mut Lanes) {
+        let seen = &input[range.clone()];
+        if frame.tag == b'E' && seen.len() == frame.total {
+            if let Some(Expect::Bind(Bound { statement: Some(name), .. })) = self.expects.head() {
+                // Postgres quotes the name of the statement that it was told.
+                return author::renamed_error(lanes.client.author(input), seen, Name::PREFIX, name);
+            }
+            if let Some(position) = self.position_of(seen) {
+                return author::repositioned_error(lanes.client.author(input), seen, position);
+            }
+        }
+        self.relaying = frame.total - seen.len();
+        lanes.client.relay(input, range);
+    }
+
+    /// Does what a message's fate asks for, and says what stops the turn.
+    fn act(
+        &mut self,
+        fate: Fate,
+        seen: &[u8],
+        input: &[u8],
+        backend: &mut BackendState,
+        core: &Core<'_>,
+        lanes: &mut Lanes,
+    ) -> Option<Progress> {
+        match fate {
+            Fate::Relay | Fate::Swallow => {}
+            Fate::Notification(pid) => self.tell_notification(seen, pid, input, core, lanes),
+            Fate::RelayLast | Fate::SwallowLast => self.pay(input, core, lanes),
+            Fate::RelayAndSkip | Fate::SwallowAndSkip => {
+                self.skip(backend, core);
+                self.sync_held_query(lanes);
+            }
+            Fate::Denied => {
+                if let Some(Expect::Injected(Injected::Denial(fault))) = self.expects.head() {
+                    author::error(lanes.client.author(input), author::Severity::Error, fault);
+                }
+                self.skip(backend, core);
+                self.sync_held_query(lanes);
+            }
+            Fate::Unbound => return Some(Progress::Unbound(unbound(seen))),
+            Fate::Ask(request) => return Some(Progress::Ask(request)),
+            Fate::Proceed => {
+                let _ = self.proceed(input, backend, core, lanes);
+            }
+            Fate::Refit => {
+                self.pay(input, core, lanes);
+                self.refit(backend, core, lanes);
+                self.expects.push(Expect::Ready, &mut lanes.client);
+            }
+            Fate::Withhold => return Some(self.withhold(input, backend, core, lanes)),
+        }
+        if matches!(self.expects.head(), Some(Expect::Ready)) {
+            if self.owes_records {
+                return Some(self.withhold(input, backend, core, lanes));
+            }
+            self.tell_parameters(input, backend, lanes);
+            author::ready_in(lanes.client.author(input), self.status);
+            self.expects.pop(input, &mut lanes.client);
+        }
+        None
+    }
+
+    /// What is owed first has come.
+    fn pay(&mut self, input: &[u8], core: &Core<'_>, lanes: &mut Lanes) {
+        let place = self.expects.head_at();
+        let paid = self.expects.pop(input, &mut lanes.client);
+        self.paid(paid, place, core, lanes);
     }
 
     /// What was owed first, at this place in the queue, has come.
@@ -205,21 +217,6 @@ impl Session {
         self.end_failed_copy(lanes);
         self.settle(lanes);
         Progress::Withheld
-    }
-
-    /// Tells the client which settings are reported with other values than it knows. The server connection may have been
-    /// others' meanwhile, so what the server reports is relayed by this alone.
-    fn tell_parameters(&mut self, input: &[u8], backend: &BackendState, lanes: &mut Lanes) {
-        let reported = backend.reported();
-        if Arc::ptr_eq(&self.told, reported) {
-            return;
-        }
-        if !self.told.is_like(reported) {
-            for (name, value) in reported.unknown_to(&self.told) {
-                author::parameter_status(lanes.client.author(input), name, value);
-            }
-        }
-        self.told = reported.clone();
     }
 
     /// A Sync that the client sent while its copy failed is answered, as one behind the failure.
@@ -266,38 +263,6 @@ impl Session {
             b'N' => Ok(Fate::Relay),
             b'V' => self.function_result(seen, backend),
             _ => self.answer(tag, seen, backend, core),
-        }
-    }
-
-    /// A notification: of a channel that isn't the workspace's the client hears nothing.
-    fn notified(&self, seen: &[u8], backend: &BackendState, core: &Core<'_>) -> Fate {
-        let notifier = open::notifier(seen);
-        let pid = self.renumbered(notifier, backend);
-        match open::notification(seen).and_then(|(channel, _)| Some((channel, self.own_channel(channel, core)?))) {
-            None => Fate::Swallow,
-            Some((channel, own)) if channel == own => pid.map_or(Fate::Relay, Fate::Notification),
-            Some(_) => Fate::Notification(pid.or(notifier).unwrap_or(0)),
-        }
-    }
-
-    /// The process id in place of a notification's own, if it must be another: what the client sent itself has the one that it
-    /// knows for its own, and what comes from there hasn't.
-    fn renumbered(&self, notifier: Option<i32>, backend: &BackendState) -> Option<i32> {
-        match notifier {
-            Some(pid) if pid == backend.pid() && pid != self.pid => Some(self.pid),
-            Some(pid) if pid == self.pid && pid != backend.pid() => Some(backend.pid()),
-            _ => None,
-        }
-    }
-
-    /// A notice for a setting that the client asked for when it connected. One that isn't there as a whole is too long.
-    fn keep_notice(&mut self, seen: &[u8]) {
-        let is_whole = Frame::from_server(seen).ok().flatten().is_some_and(|frame| frame.is_whole(seen));
-        if let Some(reported) = &mut self.reported
-            && reported.notices.len() < NOTICES_KEPT_MAX
-            && is_whole
-        {
-            reported.notices.push(Bytes::copy_from_slice(seen));
         }
     }
 
@@ -426,64 +391,6 @@ impl Session {
         }
     }
 
-    fn error(&mut self, seen: &[u8], backend: &mut BackendState, core: &Core<'_>) -> Result<Fate, Fault> {
-        if std::mem::take(&mut self.copying_in) {
-            self.copy_failed = true;
-        }
-        let severity =
-            open::error_field(seen, b'V').or_else(|| open::error_field(seen, b'S')).map(|range| &seen[range]);
-        if matches!(severity, Some(b"FATAL" | b"PANIC")) {
-            self.fatal = true;
-            return Ok(Fate::Relay);
-        }
-        Ok(match self.expects.head() {
-            Some(Expect::Injected(Injected::Setting)) if self.reported.is_some() => {
-                self.setting_refused(seen);
-                backend.soil();
-                Fate::Swallow
-            }
-            Some(Expect::Injected(Injected::Setting | Injected::Bind(_))) => Fate::Unbound,
-            Some(Expect::Injected(Injected::MayGive)) => {
-                self.ungiven = true;
-                Fate::Swallow
-            }
-            Some(Expect::Injected(Injected::ReadBack(_))) => {
-                self.ungiven = false;
-                backend.soil();
-                Fate::Swallow
-            }
-            Some(Expect::Injected(Injected::Discard)) => {
-                self.lodging.discard_failed = true;
-                Fate::Swallow
-            }
-            Some(Expect::Injected(Injected::Surface(_))) => Fate::SwallowAndSkip,
-            Some(Expect::Injected(Injected::Denial(fault))) if is_denial(seen, fault) => {
-                self.note_error();
-                self.transaction.failed = true;
-                self.metered.clear();
-                Fate::Denied
-            }
-            Some(Expect::Query(..) | Expect::Call) => {
-                self.note_error();
-                self.failed(seen, core);
-                Fate::Relay
-            }
-            Some(_) => {
-                self.note_error();
-                self.failed(seen, core);
-                Fate::RelayAndSkip
-            }
-            None => return Err(broken("an error that nothing was asked for")),
-        })
-    }
-
-    fn setting_refused(&mut self, seen: &[u8]) {
-        if let Some(reported) = &mut self.reported {
-            let body = Bytes::copy_from_slice(&seen[HEAD..]);
-            reported.refused.get_or_insert_with(|| unbound(seen).verbatim(body));
-        }
-    }
-
     fn function_result(&mut self, seen: &[u8], backend: &mut BackendState) -> Result<Fate, Fault> {
         match self.expects.head() {
             Some(Expect::Call) => Ok(Fate::Relay),
@@ -505,68 +412,9 @@ impl Session {
             _ => Err(broken("a function result that nothing was asked for")),
         }
     }
-
-    /// The server skips to the next Sync: what was promised for the messages between is undone.
-    fn skip(&mut self, backend: &mut BackendState, core: &Core<'_>) {
-        // Of an unnamed statement whose own Parse failed nothing is left; one whose Parse was skipped leaves the one before.
-        if let Some(Expect::Parse(Parsed::Unnamed(serial))) = self.expects.head() {
-            self.statements.unnamed_failed(*serial);
-        }
-        let (skipped, synced) = self.expects.skip_to_sync();
-        for each in skipped {
-            undo(&each, backend);
-            self.skipped(each, core);
-        }
-        self.note_skipped();
-        self.skipping = !synced;
-        // Whatever the client sent behind the error, a Query too, is skipped: the cycle is open until its Sync.
-        self.in_cycle |= !synced;
-    }
 }
 
-/// The server didn't get to a message: what was noted of its connection isn't so.
-fn undo(skipped: &Expect, backend: &mut BackendState) {
-    match skipped {
-        Expect::Parse(Parsed::Named { body, sent, .. }) | Expect::Injected(Injected::Parse(body, sent)) => {
-            backend.unprepared(*body, *sent);
-        }
-        Expect::Injected(Injected::Drop(name)) => backend.not_closed(*name),
-        Expect::Injected(Injected::Unnamed | Injected::Close) => backend.set_unnamed(Unnamed::Unknown),
-        other if other.unnamed().is_some() => backend.set_unnamed(Unnamed::Unknown),
-        _ => {}
-    }
-}
-
-/// A setting is reported. The client is told with its ReadyForQuery, as Postgres does since version 14.
-fn parameter(seen: &[u8], backend: &mut BackendState) -> Result<Fate, Fault> {
-    let (name, value) = open::parameter_status(seen).map_err(|_| broken("a ParameterStatus that overruns"))?;
-    backend.reports(name, value);
-    Ok(Fate::Swallow)
-}
-
-/// Whether an error is the one that `cordon.deny()` raises for this fault.
-fn is_denial(error: &[u8], fault: &Fault) -> bool {
-    let field = |code: u8| open::error_field(error, code).map(|range| &error[range]);
-    field(b'C') == Some(fault.sqlstate.0.as_bytes()) && field(b'M') == Some(b"pgcordon: denied")
-}
-
-/// Why a bind failed, for the client whose statement was to follow it. A cancel request of its own, or a timeout that it has set,
-/// may hit the bind as well as the statement.
-fn unbound(error: &[u8]) -> Fault {
-    let code = open::error_field(error, b'C').map(|range| String::from_utf8_lossy(&error[range]).into_owned());
-    let text = open::error_field(error, b'M').map(|range| String::from_utf8_lossy(&error[range]).into_owned());
-    if code.as_deref() == Some(SqlState::QUERY_CANCELED.0) {
-        return Fault::new(Origin::Client, SqlState::QUERY_CANCELED, text.unwrap_or_default());
-    }
-    Fault::new(
-        Origin::Upstream,
-        SqlState::CONNECTION_FAILURE,
-        "the workspace could not be established on the server connection",
-    )
-    .hint("The statement saw no workspace and its answer was discarded; it may be sent again.")
-    .log(format!("{}: {}", code.unwrap_or_default(), text.unwrap_or_default()))
-}
-
-fn broken(what: &'static str) -> Fault {
+/// The server breaks the protocol.
+pub(super) fn broken(what: &'static str) -> Fault {
     Fault::new(Origin::Upstream, SqlState::CONNECTION_FAILURE, "the server connection broke the protocol").log(what)
 }

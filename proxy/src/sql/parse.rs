@@ -5,6 +5,7 @@
 mod attempts;
 mod bodies;
 mod databases;
+mod expressions;
 mod mentions;
 mod objects;
 mod outline;

@@ -1,86 +1,15 @@
-//! Goes through queries and expressions and gathers what they read, call and write. Every node of the parse tree is
+//! Goes through queries and gathers what they read, call and write; `expressions` has what stands in them. Every node of the parse tree is
 //! taken apart field by field, so that none is forgotten; a kind of node that isn't known here makes its statement one
 //! that hides something.
 
 use super::super::guard_hit::{GuardHit, Watched};
-use super::super::statement::{FunctionName, Relation, RowBound, Statement, StatementKind, Write, WriteVerb};
+use super::super::statement::{Relation, RowBound, Statement, StatementKind, Write, WriteVerb};
 use super::attempts::Attempts;
 use super::session::Settings;
 use super::tree::{
-    CommonTableExpr, DeleteStmt, FuncCall, InsertStmt, LimitOption, MergeStmt, Node, OnConflictClause, RangeVar,
-    SelectStmt, TypeName, UpdateStmt, WindowDef, WithClause, a_const::Val, node::Node as Inner,
+    CommonTableExpr, DeleteStmt, InsertStmt, LimitOption, MergeStmt, Node, OnConflictClause, RangeVar, SelectStmt,
+    UpdateStmt, WithClause, a_const::Val, node::Node as Inner,
 };
-use super::{qualified, strings};
-
-/// Functions of Postgres that never return more than one row, among those that stand in VALUES. Any other function may.
-const SCALAR_FUNCTIONS: [&str; 66] = [
-    "abs",
-    "age",
-    "array_append",
-    "array_cat",
-    "array_length",
-    "array_position",
-    "array_prepend",
-    "array_remove",
-    "array_to_json",
-    "array_to_string",
-    "btrim",
-    "ceil",
-    "char_length",
-    "clock_timestamp",
-    "concat",
-    "concat_ws",
-    "convert_to",
-    "crypt",
-    "current_setting",
-    "currval",
-    "date",
-    "date_part",
-    "date_trunc",
-    "decode",
-    "encode",
-    "extract",
-    "floor",
-    "format",
-    "gen_random_uuid",
-    "initcap",
-    "json_build_array",
-    "json_build_object",
-    "jsonb_build_array",
-    "jsonb_build_object",
-    "jsonb_set",
-    "lastval",
-    "left",
-    "length",
-    "lower",
-    "ltrim",
-    "make_date",
-    "make_interval",
-    "make_timestamp",
-    "md5",
-    "nextval",
-    "now",
-    "overlay",
-    "random",
-    "regexp_replace",
-    "repeat",
-    "replace",
-    "right",
-    "round",
-    "row_to_json",
-    "rtrim",
-    "sha256",
-    "split_part",
-    "statement_timestamp",
-    "string_to_array",
-    "substr",
-    "substring",
-    "to_char",
-    "to_json",
-    "to_jsonb",
-    "to_timestamp",
-    "to_tsvector",
-];
 
 /// One statement's walk.
 pub(super) struct Walk<'t> {
@@ -88,11 +17,11 @@ pub(super) struct Walk<'t> {
     pub(super) attempts: Attempts<'t>,
     /// What the statement is and does.
     pub(super) statement: Statement,
-    settings: &'t mut Settings,
+    pub(super) settings: &'t mut Settings,
     /// Names of the CTEs that can be seen from here.
     ctes: Vec<String>,
     /// What was walked through since this was cleared may give more than one row for one.
-    sets: bool,
+    pub(super) sets: bool,
 }
 
 impl<'t> Walk<'t> {
@@ -146,120 +75,7 @@ impl<'t> Walk<'t> {
             Inner::String(attribute) => self.attribute(&attribute.sval),
             Inner::ColumnRef(column) => self.column(&column.fields),
             Inner::List(list) => self.all(&list.items),
-            Inner::BoolExpr(each) => self.all(&each.args),
-            Inner::CoalesceExpr(each) => self.all(&each.args),
-            Inner::MinMaxExpr(each) => self.all(&each.args),
-            Inner::GroupingFunc(each) => self.all(&each.args),
-            Inner::RowExpr(row) => self.all(&row.args),
-            Inner::AArrayExpr(array) => self.all(&array.elements),
-            Inner::GroupingSet(set) => self.all(&set.content),
-            Inner::NullTest(test) => self.maybe(&test.arg),
-            Inner::BooleanTest(test) => self.maybe(&test.arg),
-            Inner::NamedArgExpr(named) => self.maybe(&named.arg),
-            Inner::MultiAssignRef(assigned) => self.maybe(&assigned.source),
-            Inner::AExpr(operation) => {
-                self.operator(&operation.name);
-                self.maybe(&operation.lexpr);
-                self.maybe(&operation.rexpr);
-            }
-            Inner::TypeCast(cast) => {
-                if let Some((argument, to)) =
-                    cast.arg.as_ref().and_then(|arg| arg.node.as_ref()).zip(cast.type_name.as_ref())
-                {
-                    self.attempts.cast(argument, to);
-                }
-                self.maybe(&cast.arg);
-                self.type_name(cast.type_name.as_ref());
-            }
-            Inner::CollateClause(collate) => {
-                self.maybe(&collate.arg);
-                self.qualified_name(&collate.collname);
-            }
-            Inner::AIndirection(indirection) => {
-                self.maybe(&indirection.arg);
-                self.all(&indirection.indirection);
-            }
-            Inner::AIndices(indices) => {
-                self.maybe(&indices.lidx);
-                self.maybe(&indices.uidx);
-            }
-            Inner::ResTarget(target) => {
-                self.all(&target.indirection);
-                self.maybe(&target.val);
-            }
-            Inner::SubLink(link) => {
-                self.operator(&link.oper_name);
-                self.maybe(&link.testexpr);
-                // A subquery in an expression gives one value, whatever is in it.
-                let sets = self.sets;
-                self.maybe(&link.subselect);
-                self.sets = sets;
-            }
-            Inner::CaseExpr(case) => {
-                self.maybe(&case.arg);
-                self.all(&case.args);
-                self.maybe(&case.defresult);
-            }
-            Inner::CaseWhen(when) => {
-                self.maybe(&when.expr);
-                self.maybe(&when.result);
-            }
-            Inner::SortBy(sort) => {
-                self.maybe(&sort.node);
-                self.operator(&sort.use_op);
-            }
-            Inner::WindowDef(window) => self.window(window),
-            Inner::LockingClause(locking) => {
-                // The names in it are those of FROM.
-                let _ = locking;
-                self.statement.locks_rows = true;
-            }
-            Inner::JoinExpr(join) => {
-                self.maybe(&join.larg);
-                self.maybe(&join.rarg);
-                self.maybe(&join.quals);
-            }
-            Inner::RangeSubselect(range) => self.maybe(&range.subquery),
-            Inner::RangeFunction(range) => {
-                self.all(&range.functions);
-                self.all(&range.coldeflist);
-            }
-            Inner::RangeTableSample(sample) => {
-                self.maybe(&sample.relation);
-                self.all(&sample.args);
-                self.maybe(&sample.repeatable);
-                // The method is a function of its own, mostly one of the two that are built in.
-                match qualified(&sample.method) {
-                    Some((None | Some("pg_catalog"), "bernoulli" | "system")) => {}
-                    _ => self.statement.hidden = true,
-                }
-            }
-            Inner::RangeTableFunc(table) => {
-                self.maybe(&table.docexpr);
-                self.maybe(&table.rowexpr);
-                self.all(&table.namespaces);
-                self.all(&table.columns);
-            }
-            Inner::RangeTableFuncCol(column) => {
-                self.type_name(column.type_name.as_ref());
-                self.maybe(&column.colexpr);
-                self.maybe(&column.coldefexpr);
-            }
-            Inner::ColumnDef(column) => self.type_name(column.type_name.as_ref()),
-            Inner::XmlExpr(xml) => {
-                self.all(&xml.named_args);
-                self.all(&xml.args);
-            }
-            Inner::XmlSerialize(xml) => {
-                self.maybe(&xml.expr);
-                self.type_name(xml.type_name.as_ref());
-            }
-            Inner::IndexElem(element) => {
-                self.maybe(&element.expr);
-                self.qualified_name(&element.collation);
-                self.qualified_name(&element.opclass);
-            }
-            _ => self.statement.hidden = true,
+            other => self.expression(other),
         }
     }
 
@@ -384,83 +200,6 @@ impl<'t> Walk<'t> {
         if let Some(cycle) = &cte.cycle_clause {
             self.maybe(&cycle.cycle_mark_value);
             self.maybe(&cycle.cycle_mark_default);
-        }
-    }
-
-    pub(super) fn call(&mut self, call: &FuncCall) {
-        self.attempts.call(call);
-        let Some((schema, name)) = qualified(&call.funcname) else {
-            self.statement.hidden = true;
-            return;
-        };
-        if name == "set_config" {
-            let (setting, value) = self.settings.call(call);
-            if let Some(setting) = setting {
-                self.attempts.set_config(&setting, value.as_deref());
-            }
-        }
-        if !SCALAR_FUNCTIONS.contains(&name) {
-            self.sets = true;
-        }
-        let function = FunctionName { schema: schema.map(Into::into), name: name.into() };
-        if !self.statement.functions.contains(&function) {
-            self.statement.functions.push(function);
-        }
-        self.all(&call.args);
-        self.all(&call.agg_order);
-        self.maybe(&call.agg_filter);
-        if let Some(window) = &call.over {
-            self.window(window);
-        }
-    }
-
-    fn window(&mut self, window: &WindowDef) {
-        self.all(&window.partition_clause);
-        self.all(&window.order_clause);
-        self.maybe(&window.start_offset);
-        self.maybe(&window.end_offset);
-    }
-
-    fn column(&mut self, fields: &[Node]) {
-        let names: Vec<&str> = strings(fields).collect();
-        // Of schema.table.column and schema.table.* the schema is looked up; of table.column nothing is.
-        if fields.len() > 2
-            && let Some([schema, table]) = names.get(fields.len() - 3..fields.len() - 1)
-        {
-            self.attempts.name(Some(schema), table);
-        }
-        if fields.len() > 1
-            && names.len() == fields.len()
-            && let Some(name) = names.last()
-        {
-            self.attribute(name);
-        }
-    }
-
-    /// `row.name` is a column, or a call of `name(row)`.
-    fn attribute(&mut self, name: &str) {
-        if !self.statement.attributes.iter().any(|known| &**known == name) {
-            self.statement.attributes.push(name.into());
-        }
-    }
-
-    fn operator(&mut self, name: &[Node]) {
-        let Some((schema, name)) = qualified(name) else { return };
-        self.attempts.name(schema, name);
-        if !self.statement.operators.iter().any(|known| &**known == name) {
-            self.statement.operators.push(name.into());
-        }
-    }
-
-    fn type_name(&mut self, name: Option<&TypeName>) {
-        let Some(name) = name else { return };
-        self.attempts.type_name(name);
-        self.all(&name.typmods);
-    }
-
-    fn qualified_name(&mut self, names: &[Node]) {
-        if let Some((schema, name)) = qualified(names) {
-            self.attempts.name(schema, name);
         }
     }
 

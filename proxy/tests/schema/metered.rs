@@ -4,7 +4,7 @@ use pgcordon::control::schema::meter::Options;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::scratch::{A, APPLICATION, B, Database, pid, refusal, set_context, text};
+use crate::scratch::{A, APPLICATION, B, Database, every_setting, let_bind, pid, refusal, set_context, text};
 use crate::tenant::{Tenant, named};
 
 /// Statements in order, each with what it reports. Resource 1 is `seg`, 2 `child`, 3 `parted`, 4 `heir`, 5 `step`.
@@ -643,13 +643,7 @@ async fn nothing_that_a_user_may_shadow_or_set_prints_the_tag_or_the_key() {
     let admin = database.admin().await;
     let keys = "select encode(secret, 'hex') || ' ' || encode(inner_pad, 'hex') || ' ' || encode(outer_pad, 'hex') from cordon.signing_key";
     let keys = text(&admin, keys).await;
-    let every_setting = text(
-        &admin,
-        "select string_agg(format('set %s = %L', name, case when vartype = 'bool' then 'on' else 'debug5' end), ';') \
-         from pg_settings where context = 'user' and (name = 'client_min_messages' or vartype = 'bool') \
-         and name not like 'default_transaction%' and name not like 'transaction%' and name not in ('zero_damaged_pages', 'exit_on_error', 'row_security')",
-    )
-    .await;
+    let every_setting = every_setting(&admin).await;
     let script = format!(
         "create function pg_temp.tell(bytea) returns bool language plpgsql as $$ begin raise warning 'told %', encode($1, 'hex'); return true; end $$;
          create function pg_temp.tell(text) returns bool language plpgsql as $$ begin raise warning 'told %', $1; return true; end $$;
@@ -672,12 +666,7 @@ async fn nothing_that_a_user_may_shadow_or_set_prints_the_tag_or_the_key() {
          insert into public.seg (id, workspace_id) select g, '{A}' from generate_series(1, 3) g;
          update public.seg set state = 'x'; delete from public.seg where id = 2;"
     );
-    // A seal for psql's own pid, which only the server knows in time.
-    let seals = "create function public.bind_to(w uuid) returns void language sql security definer set search_path = pg_catalog as $$ \
-        select set_config('app.workspace_id', w::text, false), set_config('app.workspace_seal', e || '.' || encode(sha256(outer_pad || sha256(inner_pad || \
-            convert_to(w || '|' || pg_backend_pid() || '|' || e, 'UTF8'))), 'hex'), false) \
-        from cordon.signing_key, (select extract(epoch from now())::bigint + 600) t (e) $$";
-    admin.batch_execute(seals).await.unwrap();
+    let_bind(&admin).await;
     let said = database.psql(APPLICATION, &format!("select public.bind_to('{A}');\n{script}"));
     for secret in keys.split(' ') {
         assert!(!said.contains(secret), "the key leaks");

@@ -7,7 +7,7 @@ use pgcordon::control::schema::harden::{self, Allow};
 use pgcordon::tenant::{ChannelKey, ContextNames};
 use tokio_postgres::Client;
 
-use crate::scratch::{A, APPLICATION, B, Database, refusal, set_context, text};
+use crate::scratch::{A, APPLICATION, B, Database, every_setting, let_bind, refusal, set_context, text};
 use crate::sealed::as_in_a_plan;
 
 /// The workspaces are known, with secrets that a test knows.
@@ -84,14 +84,7 @@ async fn nothing_that_a_user_may_shadow_or_set_prints_a_channels_secret() {
     let admin = with_workspaces(&database).await;
     let secret = "e3".repeat(32);
     admin.batch_execute(&format!("update cordon.workspace set channel_key = decode('{secret}', 'hex')")).await.unwrap();
-    let every_setting = text(
-        &admin,
-        "select string_agg(format('set %s = %L', name, case when vartype = 'bool' then 'on' else 'debug5' end), ';') \
-         from pg_settings where context = 'user' and (name = 'client_min_messages' or vartype = 'bool') \
-         and name not like 'default_transaction%' and name not like 'transaction%' \
-         and name not in ('zero_damaged_pages', 'exit_on_error', 'row_security')",
-    )
-    .await;
+    let every_setting = every_setting(&admin).await;
     let script = format!(
         "create function pg_temp.tell(bytea) returns bool language plpgsql as $$ begin raise warning 'told %', encode($1, 'hex'); return true; end $$;
          create function pg_temp.sha256(bytea) returns bytea language plpgsql as $$ begin raise warning 'told %', encode($1, 'hex'); return pg_catalog.sha256($1); end $$;
@@ -104,10 +97,8 @@ async fn nothing_that_a_user_may_shadow_or_set_prints_a_channels_secret() {
          {every_setting};
          select cordon.pg_notify('news', 'x');"
     );
-    // Another session's seal can't be had by psql: there is a workspace without one.
-    let workspace = "create or replace function cordon.workspace_id() returns pg_catalog.uuid language sql stable as $$ select '00000000-0000-0000-0000-00000000000a'::pg_catalog.uuid $$";
-    admin.batch_execute(workspace).await.unwrap();
-    let said = database.psql(APPLICATION, &script);
+    let_bind(&admin).await;
+    let said = database.psql(APPLICATION, &format!("select public.bind_to('{A}');\n{script}"));
     assert!(!said.contains("told ") && !said.contains(&secret) && !said.contains(&as_in_a_plan(&secret)), "{said}");
     assert!(said.contains("channel_key") && said.contains("PLANNEDSTMT"), "the server isn't talkative: {said}");
 }

@@ -205,6 +205,24 @@ pub(crate) async fn set_context(client: &Client, workspace: &str, seal: &str) {
     client.query_one(sql, &[&workspace, &seal]).await.unwrap();
 }
 
+/// Everything a user may set, to what is most talkative, as statements of a script.
+pub(crate) async fn every_setting(admin: &Client) -> String {
+    let sql = "select string_agg(format('set %s = %L', name, case when vartype = 'bool' then 'on' else 'debug5' end), ';') \
+        from pg_settings where context = 'user' and (name = 'client_min_messages' or vartype = 'bool') \
+        and name not like 'default_transaction%' and name not like 'transaction%' \
+        and name not in ('zero_damaged_pages', 'exit_on_error', 'row_security')";
+    text(admin, sql).await
+}
+
+/// A function `public.bind_to(workspace)` that seals the session it is called in: of psql's process id only the server knows in time.
+pub(crate) async fn let_bind(admin: &Client) {
+    let sql = "create function public.bind_to(w uuid) returns void language sql security definer set search_path = pg_catalog as $$ \
+        select set_config('app.workspace_id', w::text, false), set_config('app.workspace_seal', e || '.' || encode(sha256(outer_pad || sha256(inner_pad || \
+            convert_to(w || '|' || pg_backend_pid() || '|' || e, 'UTF8'))), 'hex'), false) \
+        from cordon.signing_key, (select extract(epoch from now())::bigint + 600) t (e) $$";
+    admin.batch_execute(sql).await.unwrap();
+}
+
 /// The SQLSTATE with which Postgres refuses a statement; empty if it doesn't.
 pub(crate) async fn refusal(client: &Client, sql: &str) -> String {
     match client.batch_execute(sql).await {

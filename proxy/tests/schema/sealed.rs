@@ -2,7 +2,7 @@
 
 use pgcordon::control::schema::signing;
 
-use crate::scratch::{A, APPLICATION, B, Database, pid, refusal, set_context, text};
+use crate::scratch::{A, APPLICATION, B, Database, every_setting, pid, refusal, set_context, text};
 
 const ASK: &str = "select cordon.workspace_id()";
 
@@ -97,14 +97,7 @@ async fn nothing_that_a_user_may_shadow_or_set_prints_the_key() {
     let keys = "select encode(secret, 'hex') || ' ' || encode(inner_pad, 'hex') || ' ' || encode(outer_pad, 'hex') from cordon.signing_key";
     let keys = text(&admin, keys).await;
     // Everything a user may set, to what is most talkative; then shadows of all that the function names.
-    let every_setting = text(
-        &admin,
-        "select string_agg(format('set %s = %L', name, case when vartype = 'bool' then 'on' else 'debug5' end), ';') \
-         from pg_settings where context = 'user' and (name = 'client_min_messages' or vartype = 'bool') \
-         and name not like 'default_transaction%' and name not like 'transaction%' \
-         and name not in ('zero_damaged_pages', 'exit_on_error', 'row_security')",
-    )
-    .await;
+    let every_setting = every_setting(&admin).await;
     let script = format!(
         "create function pg_temp.tell(bytea) returns bool language plpgsql as $$ begin raise warning 'told %', encode($1, 'hex'); return true; end $$;
          create function pg_temp.tell(text) returns bool language plpgsql as $$ begin raise warning 'told %', $1; return true; end $$;
@@ -122,7 +115,7 @@ async fn nothing_that_a_user_may_shadow_or_set_prints_the_key() {
          set plpgsql.print_strict_params = on; set plpgsql.extra_errors = 'all'; set plpgsql.extra_warnings = 'all';
          set plpgsql.check_asserts = on; set plan_cache_mode = force_custom_plan; set force_parallel_mode = regress;
          set app.workspace_id = '{A}'; set app.workspace_seal = '1.00'; {every_setting};
-         select cordon.workspace_id();"
+         select cordon.workspace_id(); select cordon.mark();"
     );
     let mut last = String::new();
     for seal in ["1.00", "99999999999.00"] {

@@ -24,11 +24,13 @@ use crate::audit::recorder::{Trail, provenance};
 use crate::auth::{Directory, MockSecret};
 use crate::config::{Secret, Settings};
 use crate::control::audit_sink::ControlSink;
-use crate::control::{Control, Snapshot};
+use crate::control::{Control, Snapshot, signaller};
 use crate::domain::limits::CORE_STACK_BYTES;
 use crate::domain::{KeyId, clock};
+use crate::limits;
 use crate::metrics::exporter::Exporter;
 use crate::metrics::{CoreCounters, DoorCounters};
+use crate::pool::signals::Signals;
 use crate::pool::upstream::Upstream;
 use crate::pool::{Pools, PoolsShared};
 use crate::quota::Accounts;
@@ -36,6 +38,7 @@ use crate::serve::accept::{self, CoreQueue, core_door};
 use crate::serve::core::{CoreContext, Shared};
 use crate::serve::live::Live;
 use crate::serve::registry::Order;
+use crate::serve::watch::Watch;
 use crate::tls::Connector;
 
 use quotas::Quotas;
@@ -94,7 +97,9 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let trail = start_trail(&settings)?;
     let recorder = trail.as_ref().map_or_else(Recorder::off, Trail::recorder);
     let quotas = Quotas::start(control.handle(), &settings, &mut data)?;
-    let (shared, pools) = shared(&settings, &data, recorder.clone(), quotas.accounts.clone())?;
+    let (signals, questions) = Signals::new();
+    control.spawn(signaller::answer(settings.control_target()?, questions));
+    let (shared, pools) = shared(&settings, &data, recorder.clone(), quotas.accounts.clone(), signals.clone())?;
     let counters: Vec<Arc<CoreCounters>> = (0..core_count(&settings)).map(|_| Arc::default()).collect();
 
     let door = Arc::<DoorCounters>::default();
@@ -121,7 +126,9 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
         _ => Readiness::Stopping,
     });
     let token = Arc::new(ArcSwap::from_pointee(settings.http.token.clone()));
-    let exporter = Exporter::new(counters, door.clone(), pools, recorder, quotas.accounts.clone());
+    control.spawn(Watch::new(shared.clone(), pools.clone(), signals).keep());
+    let exporter =
+        Exporter::new(counters, door.clone(), pools, recorder, quotas.accounts.clone(), shared.tally.clone());
     let routes = QuotaRoutes {
         accounts: quotas.accounts.clone(),
         snapshot: data.snapshot.clone(),
@@ -231,9 +238,10 @@ fn shared(
     data: &Control,
     recorder: Recorder,
     accounts: Arc<Accounts>,
+    signals: Signals,
 ) -> anyhow::Result<(Arc<Shared>, Arc<PoolsShared>)> {
     let upstream = Arc::new(Upstream::new(settings.target().map_err(|mistake| anyhow::anyhow!("{mistake}"))?));
-    let pools = PoolsShared::new(upstream.clone(), settings.pool.clone(), core_count(settings));
+    let pools = PoolsShared::new(upstream.clone(), signals, settings.pool.clone(), core_count(settings));
     let shared = Shared {
         snapshot: data.snapshot.clone(),
         accounts,
@@ -248,6 +256,10 @@ fn shared(
         recorder,
         audit: settings.audit.clone(),
         habits: crate::session::Habits::default(),
+        clients: Arc::default(),
+        connections_max: settings.server.connections_max,
+        tally: Arc::default(),
+        beat: limits::Beat::default(),
     };
     Ok((Arc::new(shared), pools))
 }
@@ -256,7 +268,13 @@ fn shared(
 fn live(settings: &Settings) -> anyhow::Result<Live> {
     let tls = settings.acceptor().map_err(|mistake| anyhow::anyhow!("{mistake}"))?;
     let client_certificates = settings.client_rules();
-    Ok(Live { tls, client_certificates, auth: settings.auth.clone(), guard: settings.guard.clone() })
+    Ok(Live {
+        tls,
+        client_certificates,
+        auth: settings.auth.clone(),
+        guard: settings.guard.clone(),
+        limits: settings.limits.clone(),
+    })
 }
 
 async fn serve_http(address: &str, state: Http) -> anyhow::Result<Option<SocketAddr>> {

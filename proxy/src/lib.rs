@@ -8,6 +8,7 @@ pub mod wire;
 pub mod sql;
 pub mod auth;
 pub mod tenant;
+pub mod limits;
 pub mod quota;
 pub mod audit;
 pub mod backend;

@@ -18,7 +18,7 @@ const IO: [&str; 9] = [
     "axum::",
 ];
 /// Where that is allowed: whole rooms, or single files of a room that otherwise decides.
-const EDGES: [&str; 24] = [
+const EDGES: [&str; 25] = [
     "audit/recorder",
     "audit/segments",
     "audit/shipper",
@@ -40,6 +40,7 @@ const EDGES: [&str; 24] = [
     "pool/lease",
     "pool/pools",
     "pool/reset",
+    "pool/signals",
     "quota/bell",
     "quota/decide",
     "quota/bookkeeper",

@@ -55,3 +55,26 @@ fn those_who_are_turned_away_and_say_nothing_hold_nobody_up() {
     assert_eq!(dev.metric("pgcordon_client_connections_refused_total"), 401);
     drop((first, silent));
 }
+
+#[test]
+fn those_who_only_hold_the_door_open_make_room_for_those_who_come_and_nobody_for_them() {
+    let (dev, _directory) = dev(8);
+    let mut inside = Wire::open(dev.acme());
+    let (host, port) = dev.address();
+    // Nothing at all, half a packet, and one that never gives its proof.
+    let mut idlers: Vec<Wire> = (0..7).map(|_| Wire::raw((&host, port))).collect();
+    idlers[1].send(&[0, 0]);
+    idlers[2].send(&startup(3 << 16, &[("user", "x")]));
+    assert_eq!(idlers[2].until(b'R'), "R");
+    let mut another = Wire::open(dev.globex());
+    assert_eq!(another.query("select 1"), "T D(1) C(SELECT 1) Z(I)");
+    assert_eq!(idlers[0].byte(), None, "the one that had been there for the longest is gone");
+    // Those who are in stay, however many knock.
+    for _ in 0..40 {
+        idlers.push(Wire::raw((&host, port)));
+    }
+    let third = Wire::open(dev.acme());
+    assert_eq!(inside.query("select 1"), "T D(1) C(SELECT 1) Z(I)");
+    assert_eq!(another.query("select 1"), "T D(1) C(SELECT 1) Z(I)");
+    drop(third);
+}

@@ -91,7 +91,7 @@ fn a_rule_that_only_warns_lets_the_statement_through_and_records_it() {
 }
 
 /// What breaks each rule, and what of it the message names.
-const BREAKS: [(&str, &str, &str); 32] = [
+const BREAKS: [(&str, &str, &str); 34] = [
     ("row_security", "set row_security = off", "row_security"),
     ("row_security", "select set_config('row_security', 'off', true)", "row_security"),
     ("ddl", "alter table \"Segment\" disable row level security", "ALTER TABLE"),
@@ -109,6 +109,8 @@ const BREAKS: [(&str, &str, &str); 32] = [
     ("dynamic_sql", "select query_to_xml('select 1', true, true, '')", "query_to_xml"),
     ("dynamic_sql", "select database_to_xml(true, true, '')", "database_to_xml"),
     ("dynamic_sql", "select * from ts_stat('select null::tsvector')", "ts_stat"),
+    ("dynamic_sql", "select xpath('//a', '<a/>')", "xpath"),
+    ("dynamic_sql", "select * from xmltable('//a' passing ('<a/>'::xml) columns b text path '.')", "xmltable"),
     ("large_objects", "select lo_create(1)", "lo_create"),
     ("large_objects", "grant select on large object 1 to public", "GRANT ON LARGE OBJECT"),
     ("server_files", "copy \"Segment\" to '/tmp/x'", "COPY"),

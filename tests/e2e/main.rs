@@ -23,6 +23,7 @@ mod home;
 mod isolation;
 mod keys;
 mod large;
+mod limits;
 mod malformed;
 mod operating;
 mod pooling;

@@ -29,6 +29,8 @@ enum Kept {
     LargeObjects,
     /// pg_notify in functions: all tenants share its channels
     Notify,
+    /// XPath: nothing can interrupt what it evaluates
+    Xpath,
 }
 
 impl Kept {
@@ -38,6 +40,7 @@ impl Kept {
             Self::Do => Allow::Do,
             Self::LargeObjects => Allow::LargeObjects,
             Self::Notify => Allow::Notify,
+            Self::Xpath => Allow::Xpath,
         }
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit;
 use crate::auth;
 use crate::control::{ControlTarget, RoleNames};
+use crate::limits;
 use crate::pool;
 use crate::pool::upstream::{Address, Approved, Protocol, Target};
 use crate::quota;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub context: Context,
     /// The statement guard.
     pub guard: Guard,
+    /// What one workspace may take.
+    pub limits: limits::Settings,
     /// The audit trail.
     pub audit: audit::Settings,
     /// Quotas.
@@ -377,6 +380,20 @@ impl Settings {
         want(self.quota.recount_interval_ms >= 1000, "quota.recount_interval_ms", "must be 1000 or more");
         want((1..=600_000).contains(&self.auth.timeout_ms), "auth.timeout_ms", "must be from 1 to 600000");
         want(self.server.connections_max > 0, "server.connections_max", "must be more than 0");
+        for (key, bound) in [
+            ("limits.statement_timeout_ms", self.limits.statement_timeout_ms),
+            ("limits.lock_timeout_ms", self.limits.lock_timeout_ms),
+            ("limits.transaction_timeout_ms", self.limits.transaction_timeout_ms),
+            ("limits.idle_in_transaction_timeout_ms", self.limits.idle_in_transaction_timeout_ms),
+            ("limits.share_timeout_ms", self.limits.share_timeout_ms),
+            ("limits.table_lock_timeout_ms", self.limits.table_lock_timeout_ms),
+        ] {
+            want(
+                bound == 0 || bound >= 100,
+                key,
+                "must be 0, or 100 and more: it is looked at a few times in a second",
+            );
+        }
         want(!self.upstream.databases.is_empty(), "upstream.databases", "must name at least one database");
         want(self.upstream.port > 0, "upstream.port", "must be from 1 to 65535");
         for (key, name) in [

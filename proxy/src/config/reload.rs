@@ -7,7 +7,7 @@ use super::Settings;
 
 /// The keys, or sections, that take effect at once. Sessions that are open keep what they were opened with where it
 /// concerns their opening: the certificate, the method of authentication.
-const RELOADABLE: [&str; 9] = [
+const RELOADABLE: [&str; 10] = [
     "server.drain_timeout_ms",
     "tls",
     "auth",
@@ -15,6 +15,7 @@ const RELOADABLE: [&str; 9] = [
     "upstream.tls_certificate",
     "upstream.tls_key",
     "guard",
+    "limits",
     "http.token",
     "log.filter",
 ];

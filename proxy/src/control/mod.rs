@@ -11,6 +11,7 @@ pub mod quota_store;
 pub mod quota_truth;
 pub mod schema;
 pub mod settings;
+pub mod signaller;
 pub mod snapshot;
 pub mod store;
 

@@ -16,13 +16,17 @@ impl SqlState {
     pub const SYNTAX_ERROR: Self = Self("42601");
     pub const UNKNOWN_DATABASE: Self = Self("3D000");
     pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
+    pub const IDLE_IN_TRANSACTION_TIMEOUT: Self = Self("25P03");
+    pub const TRANSACTION_TIMEOUT: Self = Self("25P04");
     pub const UNKNOWN_STATEMENT: Self = Self("26000");
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self("53400");
     pub const OBJECT_NOT_IN_PREREQUISITE_STATE: Self = Self("55000");
+    pub const LOCK_NOT_AVAILABLE: Self = Self("55P03");
     pub const QUERY_CANCELED: Self = Self("57014");
     pub const ADMIN_SHUTDOWN: Self = Self("57P01");
     pub const CANNOT_CONNECT_NOW: Self = Self("57P03");
+    pub const IDLE_SESSION_TIMEOUT: Self = Self("57P05");
     pub const CONNECTION_FAILURE: Self = Self("08006");
     pub const PROTOCOL_VIOLATION: Self = Self("08P01");
     pub const FEATURE_NOT_SUPPORTED: Self = Self("0A000");

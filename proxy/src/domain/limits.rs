@@ -72,6 +72,15 @@ pub const CANCEL_BEAT: Duration = Duration::from_millis(20);
 /// How long `DISCARD ALL` may take before the server connection is closed instead.
 pub const CLEAR_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a server process that was told to end may take before what runs there is cancelled.
+pub const END_BUSY_AFTER: Duration = Duration::from_millis(20);
+
+/// How long it may take behind that before it is terminated.
+pub const END_TERMINATE_AFTER: Duration = Duration::from_secs(1);
+
+/// How often it is terminated again, or asked whether it is gone.
+pub const END_TERMINATE_EVERY: Duration = Duration::from_secs(5);
+
 /// How long a client that is about to stay where it is waits for the server connection that it was told of, before another one
 /// does.
 pub const HOME_TIMEOUT: Duration = Duration::from_millis(50);

@@ -8,6 +8,7 @@ use prometheus::{
 
 use super::counters::{CoreCounters, DoorCounters, Totals};
 use crate::audit::{Recorder, Report};
+use crate::limits::Tally;
 use crate::pool::PoolsShared;
 use crate::quota::Accounts;
 use crate::sql::PinReason;
@@ -19,18 +20,20 @@ pub struct Exporter {
     pools: Arc<PoolsShared>,
     recorder: Recorder,
     accounts: Arc<Accounts>,
+    limits: Arc<Tally>,
 }
 
 impl Exporter {
-    /// An exporter of these cores, their door and pools, of the audit trail and of quotas.
+    /// An exporter of these cores, their door and pools, of the audit trail, of quotas and of limits.
     pub const fn new(
         cores: Vec<Arc<CoreCounters>>,
         door: Arc<DoorCounters>,
         pools: Arc<PoolsShared>,
         recorder: Recorder,
         accounts: Arc<Accounts>,
+        limits: Arc<Tally>,
     ) -> Self {
-        Self { cores, door, pools, recorder, accounts }
+        Self { cores, door, pools, recorder, accounts, limits }
     }
 
     /// The exposition, in Prometheus' text format.
@@ -45,6 +48,7 @@ impl Exporter {
             audit(&registry, &report)?;
         }
         super::quota::families(&registry, &self.accounts)?;
+        limits(&registry, &self.limits)?;
         let mut out = Vec::new();
         TextEncoder::new().encode(&registry.gather(), &mut out)?;
         Ok(String::from_utf8_lossy(&out).into_owned())
@@ -101,7 +105,8 @@ impl Exporter {
                 connections.with_label_values(&[database, role, state]).set(i64::try_from(value).unwrap_or(i64::MAX));
             };
             gauge("idle", pool.counts.idle);
-            gauge("used", pool.counts.open - pool.counts.idle);
+            gauge("used", pool.counts.open - pool.counts.idle - pool.counts.ending);
+            gauge("ending", pool.counts.ending);
             gauge("opening", pool.counts.opening);
             waiting.with_label_values(&[database, role]).set(i64::try_from(pool.counts.waiting).unwrap_or(i64::MAX));
             clears.with_label_values(&[database, role]).inc_by(pool.clears);
@@ -112,6 +117,20 @@ impl Exporter {
         put(registry, clears)?;
         put(registry, moves)
     }
+}
+
+fn limits(registry: &Registry, tally: &Tally) -> Result<(), prometheus::Error> {
+    let reached = IntCounterVec::new(
+        Opts::new(
+            "pgcordon_limits_reached_total",
+            "Times a limit of one workspace was reached, by the name of its setting",
+        ),
+        &["limit"],
+    )?;
+    for (limit, times) in tally.report() {
+        reached.with_label_values(&[limit]).inc_by(times);
+    }
+    put(registry, reached)
 }
 
 fn audit(registry: &Registry, report: &Report) -> Result<(), prometheus::Error> {

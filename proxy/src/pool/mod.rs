@@ -6,6 +6,7 @@ mod reset;
 pub mod roster;
 mod settings;
 mod shell;
+pub mod signals;
 pub mod upstream;
 
 pub use lease::{Backend, Lease};

@@ -4,17 +4,19 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::task::JoinHandle;
 
 use crate::domain::{WorkspaceId, clock};
+use crate::tenant::Tenant;
 
 use super::roster::{CoreId, Counts};
 use super::settings::Settings;
 use super::shell::{Pool, PoolShared};
+use super::signals::Signals;
 use super::upstream::Upstream;
 
 /// How often pools look after themselves.
@@ -24,8 +26,10 @@ const TICK: Duration = Duration::from_millis(250);
 pub struct PoolsShared {
     pools: DashMap<(String, Arc<str>), Arc<PoolShared>, ahash::RandomState>,
     upstream: Arc<Upstream>,
+    signals: Signals,
     settings: Settings,
     cores: usize,
+    made: AtomicU64,
 }
 
 /// One pool in numbers, for an operator.
@@ -45,8 +49,14 @@ pub struct PoolReport {
 
 impl PoolsShared {
     /// The pools of a proxy with so many cores.
-    pub fn new(upstream: Arc<Upstream>, settings: Settings, cores: usize) -> Arc<Self> {
-        Arc::new(Self { pools: DashMap::default(), upstream, settings, cores })
+    pub fn new(upstream: Arc<Upstream>, signals: Signals, settings: Settings, cores: usize) -> Arc<Self> {
+        Arc::new(Self { pools: DashMap::default(), upstream, signals, settings, cores, made: AtomicU64::new(0) })
+    }
+
+    /// By pool, those who are to give up a connection that they do nothing with, for others wait for their share.
+    pub fn overdrawn(&self, patience: Duration) -> Vec<(u64, Vec<Tenant>)> {
+        let overdrawn = self.pools.iter().map(|entry| (entry.value().id, entry.value().overdrawn(patience)));
+        overdrawn.filter(|(_, tenants)| !tenants.is_empty()).collect()
     }
 
     /// Every pool in numbers.
@@ -102,8 +112,10 @@ impl Pools {
     }
 
     fn make(&self, (database, role): &(String, Arc<str>)) -> PoolShared {
-        let (upstream, settings) = (self.shared.upstream.clone(), self.shared.settings.clone());
-        PoolShared::new(database.clone(), role.clone(), upstream, settings, self.shared.cores)
+        let PoolsShared { upstream, signals, settings, cores, .. } = &*self.shared;
+        let reached = (upstream.clone(), signals.clone());
+        let id = self.shared.made.fetch_add(1, Ordering::Relaxed);
+        PoolShared::new(id, database.clone(), role.clone(), reached, settings.clone(), *cores)
     }
 
     /// Looks after this core's pools until the task is dropped.

@@ -12,7 +12,8 @@ use super::roster::Bounds;
 pub struct Settings {
     /// Server connections per database and role, at most.
     pub size: usize,
-    /// How many of them one workspace may hold; 0 leaves about one in eight to the others. Never fewer than two.
+    /// How many of them one workspace may hold; 0 leaves about one in eight to the others, and at least one of three or
+    /// more. Never fewer than two.
     pub workspace_max: usize,
     /// How long a client waits for a server connection before it gets 53300, in milliseconds.
     pub wait_timeout_ms: u64,
@@ -46,7 +47,9 @@ impl Settings {
     /// The bounds of each roster.
     pub fn bounds(&self) -> Bounds {
         let size = self.size.max(1);
-        let wanted = if self.workspace_max == 0 { size - size / 8 } else { self.workspace_max };
+        // Of a few connections one is left as well.
+        let others = if size > 2 { (size / 8).max(1) } else { 0 };
+        let wanted = if self.workspace_max == 0 { size - others } else { self.workspace_max };
         Bounds {
             size,
             workspace_max: wanted.clamp(2.min(size), size),

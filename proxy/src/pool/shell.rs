@@ -4,6 +4,7 @@
 //! core takes it without asking anybody. No lock, no system call. As soon as somebody waits, parked connections are recalled,
 //! and releases go to the roster, which is fair to all cores.
 
+mod ending;
 pub(super) mod homes;
 mod place;
 
@@ -14,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -28,15 +30,20 @@ use super::lease::{Backend, Lease};
 use super::reset;
 use super::roster::{BackendId, Command, CoreId, Counts, Outcome, Roster, WaiterId};
 use super::settings::Settings;
+use super::signals::Signals;
 use super::upstream::{ServerConnection, ServerSocket, Upstream};
+use ending::close;
 use homes::Home;
 use place::{Place, Waiting};
 
 /// What all cores share of one (database, role).
 pub(super) struct PoolShared {
+    /// Its number.
+    pub(super) id: u64,
     pub(super) database: String,
     pub(super) role: Arc<str>,
     upstream: Arc<Upstream>,
+    signals: Signals,
     settings: Settings,
     inner: Mutex<Inner>,
     /// Above zero: what is released goes to the roster. Kept equal to `Roster::needs_attention`.
@@ -77,17 +84,20 @@ enum Mail {
 
 impl PoolShared {
     pub(super) fn new(
+        id: u64,
         database: String,
         role: Arc<str>,
-        upstream: Arc<Upstream>,
+        (upstream, signals): (Arc<Upstream>, Signals),
         settings: Settings,
         cores: usize,
     ) -> Self {
         let inner = Inner { roster: Roster::new(settings.bounds()), stock: HashMap::default() };
         Self {
+            id,
             database,
             role,
             upstream,
+            signals,
             settings,
             inner: Mutex::new(inner),
             attention: AtomicUsize::new(0),
@@ -106,7 +116,11 @@ impl PoolShared {
         self.inner.lock().roster.counts()
     }
 
-    fn id(&self) -> u64 {
+    pub(super) fn overdrawn(&self, patience: Duration) -> Vec<Tenant> {
+        self.inner.lock().roster.overdrawn(patience, clock::now())
+    }
+
+    fn new_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -133,6 +147,7 @@ enum Errand {
     Open,
     Clear(Option<Box<Backend>>),
     Close(Option<Box<Backend>>),
+    End(BackendId, Option<Box<Backend>>),
     Recall,
 }
 
@@ -146,6 +161,7 @@ impl Errand {
             Command::Open => Self::Open,
             Command::Clear(id) => Self::Clear(stock.remove(&id)),
             Command::Close(id) => Self::Close(stock.remove(&id)),
+            Command::End(id) => Self::End(id, stock.remove(&id)),
             Command::Recall => Self::Recall,
         }
     }
@@ -236,13 +252,15 @@ impl Pool {
     fn usable(self: &Rc<Self>, mut backend: Box<Backend>, tenant: Tenant, bound: bool) -> Option<Lease> {
         let id = backend.id;
         if is_stale(&mut backend) {
-            self.return_broken(id);
+            self.return_to_roster(backend, Outcome::Broken);
             return None;
         }
         match self.bring_here(backend) {
             Ok(backend) => Some(Lease::new(self.clone(), backend, tenant, bound)),
             Err(_) => {
-                self.return_broken(id);
+                let errands =
+                    self.shared.tell(|inner| inner.roster.released(id, Outcome::Broken, self.core, clock::now()));
+                self.run(errands);
                 None
             }
         }
@@ -275,19 +293,10 @@ impl Pool {
 
     pub(super) fn return_to_roster(self: &Rc<Self>, backend: Box<Backend>, outcome: Outcome) {
         let id = backend.id;
-        if outcome == Outcome::Broken {
-            drop(backend);
-            return self.return_broken(id);
-        }
         let errands = self.shared.tell(|inner| {
             inner.stock.insert(id, backend);
             inner.roster.released(id, outcome, self.core, clock::now())
         });
-        self.run(errands);
-    }
-
-    fn return_broken(self: &Rc<Self>, id: BackendId) {
-        let errands = self.shared.tell(|inner| inner.roster.released(id, Outcome::Broken, self.core, clock::now()));
         self.run(errands);
     }
 
@@ -360,6 +369,7 @@ impl Pool {
                 Errand::Close(Some(backend)) => {
                     tokio::task::spawn_local(close(backend));
                 }
+                Errand::End(id, backend) => self.clone().end(id, backend),
                 Errand::Recall => self.recall(),
                 Errand::Grant { backend: None, .. } | Errand::Clear(None) | Errand::Close(None) => {}
             }
@@ -386,7 +396,7 @@ impl Pool {
         let opened = self.shared.upstream.connect(&self.shared.database, &self.shared.role).await;
         let errands = match opened {
             Ok(connection) => {
-                let id = self.shared.id();
+                let id = self.shared.new_id();
                 let reported = Parameters::of(connection.parameters.iter().map(|(name, value)| (name, value)));
                 let state = BackendState::new(connection.pid, connection.clock_offset)
                     .marking(connection.mark)
@@ -409,27 +419,32 @@ impl Pool {
 
     async fn clear(self: Rc<Self>, backend: Box<Backend>) {
         let (id, pid) = (backend.id, backend.connection.pid);
-        let errands = match self.cleared(backend).await {
-            Some(backend) => self.shared.tell(|inner| {
+        let cleared = self.cleared(backend).await;
+        if cleared.is_err() {
+            tracing::warn!(pid, "a server connection couldn't be cleared and is ended");
+        }
+        let errands = self.shared.tell(|inner| match cleared {
+            Ok(backend) => {
                 inner.stock.insert(id, backend);
                 inner.roster.cleared(id, self.core, clock::now())
-            }),
-            None => {
-                tracing::warn!(pid, "a server connection couldn't be cleared and is closed");
-                self.shared.tell(|inner| inner.roster.lost(id, clock::now()))
             }
-        };
+            Err(backend) => {
+                inner.stock.extend(backend.map(|backend| (id, backend)));
+                inner.roster.not_cleared(id, clock::now())
+            }
+        });
         self.run(errands);
     }
 
-    async fn cleared(&self, backend: Box<Backend>) -> Option<Box<Backend>> {
-        let mut backend = self.bring_here(backend).ok()?;
+    /// The connection, cleared; or as it is then, if there is anything left of it.
+    async fn cleared(&self, backend: Box<Backend>) -> Result<Box<Backend>, Option<Box<Backend>>> {
+        let mut backend = self.bring_here(backend).map_err(|_| None)?;
         let Backend { connection, state, .. } = &mut *backend;
         let clearing = reset::clear(&mut connection.socket, |name, value| state.reports(name, value));
         let cleared = tokio::time::timeout(CLEAR_TIMEOUT, clearing).await;
         self.shared.clears.fetch_add(1, Ordering::Relaxed);
         backend.state.cleared();
-        matches!(cleared, Ok(Ok(()))).then_some(backend)
+        if matches!(cleared, Ok(Ok(()))) { Ok(backend) } else { Err(Some(backend)) }
     }
 
     /// Reads this core's mail until the task is dropped.
@@ -462,6 +477,11 @@ impl Pool {
         self.run(errands);
     }
 
+    /// Its number: the same on every core.
+    pub fn number(&self) -> u64 {
+        self.shared.id
+    }
+
     /// Changes when the database may have become another one.
     pub fn vacations(&self) -> u64 {
         self.shared.vacations.load(Ordering::Relaxed)
@@ -477,12 +497,4 @@ impl Pool {
 /// Whether the server has closed the connection, or said something on it that nobody asked for. Costs no system call.
 fn is_stale(backend: &mut Backend) -> bool {
     backend.connection.socket.poll_stale(&mut Context::from_waker(Waker::noop()))
-}
-
-/// Says goodbye, without waiting for long.
-async fn close(mut backend: Box<Backend>) {
-    let mut goodbye = bytes::BytesMut::new();
-    crate::wire::inject::bare(&mut goodbye, b'X');
-    let said = tokio::io::AsyncWriteExt::write_all(&mut backend.connection.socket, &goodbye);
-    let _ = tokio::time::timeout(std::time::Duration::from_millis(100), said).await;
 }

@@ -17,6 +17,7 @@ use crate::metrics::DoorCounters;
 
 use super::client;
 use super::core::CoreContext;
+use super::lobby::{Guest, Lobby};
 use super::turn_away::TurnAway;
 
 /// How many accepted connections a core may have waiting.
@@ -26,13 +27,20 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// The door's end of one core.
 pub struct CoreDoor {
-    sender: mpsc::Sender<(std::net::TcpStream, SocketAddr)>,
+    sender: mpsc::Sender<Arrived>,
     connections: Arc<AtomicUsize>,
+}
+
+/// One connection on its way to a core.
+struct Arrived {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    guest: Arc<Guest>,
 }
 
 /// The core's end.
 pub struct CoreQueue {
-    receiver: mpsc::Receiver<(std::net::TcpStream, SocketAddr)>,
+    receiver: mpsc::Receiver<Arrived>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -43,12 +51,14 @@ pub fn core_door() -> (CoreDoor, CoreQueue) {
     (CoreDoor { sender, connections: connections.clone() }, CoreQueue { receiver, connections })
 }
 
-/// Accepts until the task is dropped. At most `connections_max` at a time, whether authenticated or not.
+/// Accepts until the task is dropped. At most `connections_max` at a time, whether authenticated or not; but who isn't yet makes
+/// room for who comes.
 pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, connections_max: usize, counters: Arc<DoorCounters>) {
     let mut turn_away = TurnAway::new(counters, connections_max);
+    let lobby = Lobby::default();
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => deal(stream, peer, &doors, connections_max, &mut turn_away),
+            Ok((stream, peer)) => deal(stream, peer, (&doors, &lobby), connections_max, &mut turn_away),
             Err(error) if is_of_one_peer(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "accepting connections failed; trying again");
@@ -58,10 +68,17 @@ pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, connections_max
     }
 }
 
-fn deal(stream: TcpStream, peer: SocketAddr, doors: &[CoreDoor], connections_max: usize, turn_away: &mut TurnAway) {
+fn deal(
+    stream: TcpStream,
+    peer: SocketAddr,
+    (doors, lobby): (&[CoreDoor], &Lobby),
+    connections_max: usize,
+    turn_away: &mut TurnAway,
+) {
     let open: usize = doors.iter().map(|door| door.connections.load(Ordering::Relaxed)).sum();
     let Some(door) = doors.iter().min_by_key(|door| door.connections.load(Ordering::Relaxed)) else { return };
-    if open >= connections_max {
+    // Those who were let in keep their places.
+    if open >= connections_max && !lobby.show_out() {
         turn_away.send(stream, peer);
         return;
     }
@@ -71,7 +88,9 @@ fn deal(stream: TcpStream, peer: SocketAddr, doors: &[CoreDoor], connections_max
     let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     let Ok(stream) = stream.into_std() else { return };
     door.connections.fetch_add(1, Ordering::Relaxed);
-    if door.sender.try_send((stream, peer)).is_err() {
+    let guest = lobby.enter();
+    if door.sender.try_send(Arrived { stream, peer, guest: guest.clone() }).is_err() {
+        guest.settle();
         door.connections.fetch_sub(1, Ordering::Relaxed);
         turn_away.counted(peer);
     }
@@ -87,13 +106,13 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 
 /// Serves what the door deals to this core, until the door is gone. Runs inside the core's `LocalSet`.
 pub async fn serve(core: Rc<CoreContext>, mut queue: CoreQueue) {
-    while let Some((stream, peer)) = queue.receiver.recv().await {
+    while let Some(Arrived { stream, peer, guest }) = queue.receiver.recv().await {
         let counted = Counted(queue.connections.clone());
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
         let core = core.clone();
         tokio::task::spawn_local(async move {
             let _counted = counted;
-            client::serve(core, stream, peer).await;
+            client::serve(core, stream, peer, guest).await;
         });
     }
 }

@@ -9,6 +9,7 @@ use crate::audit::settings::{Durability, OnFailure, Statements};
 use crate::audit::{Client, Event, EventType, Outcome};
 use crate::auth::Directory;
 use crate::domain::{Fault, SqlState};
+use crate::limits::Overstay;
 use crate::session::{AuditPolicy, Happened, Texts};
 use crate::tenant::Binding;
 use crate::wire::startup::Startup;
@@ -62,6 +63,24 @@ pub(super) fn bind_failed(core: &CoreContext, client: &Arc<Client>, binding: &Bi
         return;
     }
     core.shared.recorder.record(of(binding, failed(EventType::ContextFailed, client, fault)));
+}
+
+/// A client took too long for something. To keep others waiting with a lock on a whole table is what no honest program does.
+pub(super) fn overstayed(
+    core: &CoreContext,
+    client: &Arc<Client>,
+    binding: &Binding,
+    overstay: Overstay,
+    fault: &Fault,
+) {
+    let kind = match overstay {
+        Overstay::TableLock => EventType::SuspiciousActivity,
+        _ => EventType::RateLimitExceeded,
+    };
+    let detail = Some(json!({ "limit": overstay.name() }));
+    let event = Event { outcome: Outcome::Denied, detail, ..failed(kind, client, fault) };
+    core.shared.recorder.record(of(binding, event));
+    core.shared.tally.overstayed(overstay);
 }
 
 /// How the trail keeps writes.

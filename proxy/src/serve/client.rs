@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
@@ -9,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::domain::{Fault, Origin, SqlState};
+use crate::limits::Entered;
 use crate::pool::Home;
 use crate::session::Session;
 use crate::tenant::Binding;
@@ -16,8 +18,10 @@ use crate::wire::author;
 
 use super::core::CoreContext;
 use super::drive::Driver;
+use super::lobby::Guest;
 use super::login::{LoggedIn, Refused, is_still_good, login};
 use super::outlet::Outlet;
+use super::registry::Who;
 use super::socket::ClientSocket;
 use super::{audit, farewell, greeting, startup_settings};
 
@@ -27,9 +31,18 @@ const SECRET_BYTES: usize = 4;
 const LONG_SECRET_BYTES: usize = 32;
 
 /// Serves one connection. Whatever happens to it happens to it alone.
-pub(super) async fn serve(core: Rc<CoreContext>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(core: Rc<CoreContext>, stream: TcpStream, peer: SocketAddr, guest: Arc<Guest>) {
     let bound = core.shared.live.load().auth.timeout();
-    let refused = match timeout(bound, login(&core, stream, peer)).await {
+    let logged_in = tokio::select! {
+        logged_in = timeout(bound, login(&core, stream, peer)) => logged_in,
+        () = guest.shown_out() => {
+            core.counters.login(false);
+            tracing::info!(%peer, "a login made room for others");
+            return;
+        }
+    };
+    guest.settle();
+    let refused = match logged_in {
         Ok(Ok(client)) => {
             core.counters.login(true);
             return session(core, client).await;
@@ -60,14 +73,15 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     let binding = Binding::of(&verified);
     let pool = core.pools.get(&database, binding.role());
     let opened = async {
+        let entered = enter(&core, &binding)?;
         let allowed = core.shared.snapshot.load().allowed(binding.key_id());
         let guard = &core.shared.live.load().guard;
         let settings = startup_settings::of(&startup, &binding, &core.shared.names, guard, allowed)?;
         let greeting = greeting::learn(&core, &pool, &database, &binding, &settings, &client).await?;
         let home = pool.settle(&binding).await;
         let secret_bytes = if startup.minor >= 2 { LONG_SECRET_BYTES } else { SECRET_BYTES };
-        let (key, pid) = (binding.key_id().clone(), home.as_ref().map(Home::pid));
-        let registered = core.shared.registry.enter(key, binding.workspace(), secret_bytes, pid);
+        let who = Who { key_id: binding.key_id().clone(), workspace: binding.workspace(), pool: pool.number() };
+        let registered = core.shared.registry.enter(who, secret_bytes, home.as_ref().map(Home::pid));
         if !is_still_good(&core, &verified) {
             return Err(Fault::new(
                 Origin::Proxy,
@@ -77,9 +91,9 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
         }
         let encrypted = matches!(socket, ClientSocket::Tls(_));
         audit::session_opened(&core, &client, &binding, &database, encrypted).await?;
-        Ok((settings, greeting, registered, home))
+        Ok((settings, greeting, registered, home, entered))
     };
-    let (settings, greeting, registered, home) = match opened.await {
+    let (settings, greeting, registered, home, _entered) = match opened.await {
         Ok(opened) => opened,
         Err(fault) => {
             tracing::warn!(key = %binding.key_id(), %fault, "a session couldn't be opened");
@@ -101,6 +115,14 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
         .greeted(greeting.parameters, registered.pid());
     let _open = core.counters.client();
     Driver::new(core, socket, session, registered, binding, client, (database.into(), pool, home)).run().await;
+}
+
+/// A client of a workspace counts for it.
+fn enter(core: &CoreContext, binding: &Binding) -> Result<Option<Entered>, Fault> {
+    let Some(workspace) = binding.workspace() else { return Ok(None) };
+    let most = core.shared.live.load().limits.clients_of_workspace(core.shared.connections_max);
+    let entered = core.shared.clients.enter(workspace, most);
+    entered.map(Some).inspect_err(|_| core.shared.tally.refused())
 }
 
 async fn greet(socket: &mut ClientSocket, bytes: &[u8]) -> std::io::Result<()> {

@@ -12,6 +12,7 @@ use crate::auth::MockSecret;
 use crate::backend::Bodies;
 use crate::control::{Catalogs, Snapshot};
 use crate::domain::clock;
+use crate::limits;
 use crate::metrics::CoreCounters;
 use crate::pool::Pools;
 use crate::pool::upstream::Upstream;
@@ -53,6 +54,14 @@ pub struct Shared {
     pub audit: audit::Settings,
     /// Which workspaces ask for the numbers of sequences.
     pub habits: session::Habits,
+    /// How many clients each workspace has.
+    pub clients: Arc<limits::Clients>,
+    /// Client connections that there is room for.
+    pub connections_max: usize,
+    /// How often which limit was reached.
+    pub tally: Arc<limits::Tally>,
+    /// The clock of the watch.
+    pub beat: limits::Beat,
 }
 
 /// What the clients of one core share.
@@ -118,15 +127,5 @@ impl CoreContext {
             audit: super::audit::policy(&self.shared),
             habits: &self.shared.habits,
         })
-    }
-
-    /// Stops what runs on a server process whose client is gone.
-    pub(super) fn cancel_upstream(&self, pid: i32, secret: &[u8]) {
-        let (upstream, secret) = (self.shared.upstream.clone(), secret.to_vec());
-        self.pools.spawn(async move {
-            if let Err(failure) = upstream.cancel(pid, &secret).await {
-                tracing::debug!(fault = %failure.fault(), "a cancel request didn't reach Postgres");
-            }
-        });
     }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use crate::audit::Client;
 use crate::domain::{Fault, Origin, SqlState};
+use crate::limits::Phase;
 use crate::metrics::PinnedClient;
 use crate::pool::{Home, Lease, Outcome, Pool};
-use crate::session::{Idle, Lanes, Leaving, Progress, Request, Session, Taken};
+use crate::session::{Idle, Lanes, Progress, Request, Session, Taken};
 use crate::sql::PinReason;
 use crate::tenant::Binding;
 
@@ -24,6 +25,9 @@ use super::socket::ClientSocket;
 
 mod leasing;
 mod see_out;
+mod stint;
+
+use stint::Stint;
 
 /// How long the answers to what a client left behind are awaited before it is stopped.
 const OUTCOME_TIMEOUT: Duration = Duration::from_millis(500);
@@ -70,6 +74,7 @@ pub(super) struct Driver {
     /// The client is counted as one that keeps its server connection.
     pinned: Option<PinnedClient>,
     homing: Homing,
+    stint: Stint,
 }
 
 impl Driver {
@@ -101,6 +106,7 @@ impl Driver {
             held: false,
             pinned: None,
             homing: Homing::new(home),
+            stint: Stint::default(),
         }
     }
 
@@ -112,7 +118,7 @@ impl Driver {
                 Event::Server(read) => self.on_server(read).await,
                 Event::ClientGone => Err(End::ClientGone),
                 Event::ServerGone => Err(self.server_lost()),
-                Event::Ordered(order) => Err(End::Fault(farewell(order))),
+                Event::Ordered(order) => Err(End::Fault(self.told_to_end(order))),
                 Event::MakesWay => {
                     self.make_way().await;
                     Ok(())
@@ -187,6 +193,7 @@ impl Driver {
                 self.quiet().await;
             }
             let passed = self.pass_on(fresh);
+            self.note_stint();
             self.record();
             for database in self.session.take_emptied() {
                 self.core.pools.vacate(&database);
@@ -290,7 +297,9 @@ impl Driver {
 
     /// The context couldn't be established: the client's cycles are answered with the fault, and the connection is closed.
     async fn unbound(&mut self, fault: &Fault) -> Result<(), End> {
-        tracing::warn!(session = self.registered.slot().id, %fault, "a bind failed; its server connection is closed");
+        if fault.sqlstate != SqlState::QUERY_CANCELED {
+            tracing::warn!(session = self.registered.slot().id, %fault, "a bind failed; its server connection is closed");
+        }
         super::audit::bind_failed(&self.core, &self.client, &self.binding, fault);
         self.core.with(&self.database, |core| self.session.annul(core));
         self.release(Outcome::Broken).await;
@@ -379,6 +388,7 @@ impl Driver {
 
     fn relay(&mut self, fresh: usize) -> Result<Progress, End> {
         let Some(TakenIn { progress, told, sent }) = self.take_in(fresh, true) else { return Ok(Progress::Going) };
+        self.note_stint();
         let progress = progress.map_err(End::Fault)?;
         told?;
         match sent {
@@ -389,6 +399,7 @@ impl Driver {
 
     /// Hands to the session what the server sent, and what that brings to the server, and to the client if it listens.
     fn take_in(&mut self, fresh: usize, listens: bool) -> Option<TakenIn> {
+        self.heed_stop();
         let (scratch, mut lanes) = (self.core.scratch.borrow(), self.core.lanes());
         let lanes = &mut *lanes;
         let lease = self.lease.as_mut()?;
@@ -447,11 +458,7 @@ impl Driver {
             let _ = super::audit::happened_durably(&self.core, &self.client, &self.binding, owed).await;
         }
         self.record();
-        let Some(lease) = &self.lease else { return };
-        if self.session.leaving(&lease.state) == Leaving::Busy && self.session.is_waiting() {
-            // Nobody waits for the answer any more: the statement is stopped rather than left to run.
-            self.core.cancel_upstream(lease.connection.pid, &lease.connection.secret);
-        }
+        // What still runs there is stopped: nobody waits for the answer any more.
         self.leave().await;
     }
 }
@@ -504,6 +511,7 @@ fn idle_context() -> Context<'static> {
 fn farewell(order: Order) -> Fault {
     match order {
         Order::Drain | Order::Stop => Fault::new(Origin::Proxy, SqlState::ADMIN_SHUTDOWN, "the proxy is shutting down"),
+        Order::Overstayed(overstay) => overstay.fault(Phase::InTransaction),
         Order::Revoked => Fault::new(
             Origin::Proxy,
             SqlState::ADMIN_SHUTDOWN,

@@ -14,19 +14,47 @@ use subtle::ConstantTimeEq;
 use crate::backend::SessionId;
 use crate::domain::limits::{SESSION_CANCELS_MAX, WRONG_CANCELS_MAX};
 use crate::domain::{KeyId, WorkspaceId};
+use crate::limits::{Overstay, Tenure};
 
 /// Why a session is told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// The proxy is shutting down: the session ends when no transaction is open.
     Drain,
+    /// The session has passed a bound of time.
+    Overstayed(Overstay),
     /// The proxy is shutting down, and the time for it is over.
     Stop,
     /// The session's key was revoked or has expired, or its workspace is suspended.
     Revoked,
 }
 
-const NO_ORDER: u8 = 0;
+impl Order {
+    /// Its number; a stricter one has a greater one.
+    const fn code(self) -> u8 {
+        match self {
+            Self::Drain => 1,
+            Self::Overstayed(overstay) => 2 + overstay as u8,
+            Self::Stop => 254,
+            Self::Revoked => 255,
+        }
+    }
+
+    fn of(code: u8) -> Option<Self> {
+        match code {
+            0 => None,
+            1 => Some(Self::Drain),
+            254 => Some(Self::Stop),
+            255 => Some(Self::Revoked),
+            code => overstay(code - 1).map(Self::Overstayed),
+        }
+    }
+}
+
+/// The bound with this number, counted from 1.
+fn overstay(code: u8) -> Option<Overstay> {
+    Overstay::ALL.get(usize::from(code.checked_sub(1)?)).copied()
+}
 
 /// The server process a cancel is for, with the secret Postgres gave for it.
 #[derive(Clone)]
@@ -45,6 +73,8 @@ pub struct Slot {
     pub key_id: KeyId,
     /// Its workspace, if it has one.
     pub workspace: Option<WorkspaceId>,
+    /// Its pool, by its number.
+    pub pool: u64,
     order: AtomicU8,
     queued: AtomicBool,
     cancelled: AtomicBool,
@@ -53,15 +83,25 @@ pub struct Slot {
     /// A cancel was lost sight of: it may still arrive.
     doubtful: AtomicBool,
     waker: AtomicWaker,
+    /// What it does with a server connection.
+    pub tenure: Tenure,
+    /// For which bound its statement was cancelled, by its number.
+    stopped: AtomicU8,
+    stopped_at: AtomicU64,
 }
 
 impl Slot {
-    fn new(id: SessionId, key_id: KeyId, workspace: Option<WorkspaceId>) -> Self {
+    fn new(id: SessionId, who: Who) -> Self {
+        let Who { key_id, workspace, pool } = who;
         Self {
             id,
             key_id,
             workspace,
-            order: AtomicU8::new(NO_ORDER),
+            pool,
+            tenure: Tenure::default(),
+            stopped: AtomicU8::new(0),
+            stopped_at: AtomicU64::new(0),
+            order: AtomicU8::new(0),
             queued: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             target: Mutex::new(None),
@@ -73,28 +113,45 @@ impl Slot {
 
     /// Tells the session to end. An order is never taken back, only made stricter.
     pub fn order(&self, order: Order) {
-        let code = match order {
-            Order::Drain => 1,
-            Order::Stop => 2,
-            Order::Revoked => 3,
-        };
-        self.order.fetch_max(code, Ordering::Relaxed);
+        self.order.fetch_max(order.code(), Ordering::Relaxed);
         self.waker.wake();
     }
 
     /// What the session was told.
     pub fn ordered(&self) -> Option<Order> {
-        match self.order.load(Ordering::Relaxed) {
-            NO_ORDER => None,
-            1 => Some(Order::Drain),
-            2 => Some(Order::Stop),
-            _ => Some(Order::Revoked),
-        }
+        Order::of(self.order.load(Ordering::Relaxed))
     }
 
     /// The session's task is woken when it is told something.
     pub fn watch(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+
+    /// The statement of the session is cancelled for this bound, at this time: the cancel, if there is something to cancel.
+    pub fn stop(self: &Arc<Self>, overstay: Overstay, now: u64) -> Option<CancelInFlight> {
+        self.stopped_at.store(now, Ordering::Relaxed);
+        self.stopped.store(overstay as u8 + 1, Ordering::Relaxed);
+        let cancel = self.cancel();
+        if cancel.is_none() {
+            self.unstop();
+        }
+        cancel
+    }
+
+    /// For which bound the statement of the session was cancelled, and when.
+    pub fn stopped(&self) -> Option<(Overstay, u64)> {
+        let stopped = overstay(self.stopped.load(Ordering::Relaxed))?;
+        Some((stopped, self.stopped_at.load(Ordering::Relaxed)))
+    }
+
+    /// Another statement runs, or none.
+    pub fn unstop(&self) {
+        self.stopped.store(0, Ordering::Relaxed);
+    }
+
+    /// The server process that the session holds.
+    pub fn holds(&self) -> Option<i32> {
+        self.target.lock().as_ref().map(|target| target.pid)
     }
 
     /// The session waits for a server connection, or no longer does.
@@ -233,19 +290,23 @@ pub struct Registered {
     slot: Arc<Slot>,
 }
 
+/// Whose a session is.
+pub struct Who {
+    /// The key it is opened with.
+    pub key_id: KeyId,
+    /// Its workspace, if it has one.
+    pub workspace: Option<WorkspaceId>,
+    /// Its pool, by its number.
+    pub pool: u64,
+}
+
 impl Registry {
     /// Enters a session; `secret_bytes` is 4 for protocol 3.0 and more from 3.2 on. Without a home its process id is a number.
-    pub fn enter(
-        self: &Arc<Self>,
-        key_id: KeyId,
-        workspace: Option<WorkspaceId>,
-        secret_bytes: usize,
-        home: Option<i32>,
-    ) -> Registered {
+    pub fn enter(self: &Arc<Self>, who: Who, secret_bytes: usize, home: Option<i32>) -> Registered {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let mut secret = vec![0; secret_bytes].into_boxed_slice();
         rand::rng().fill_bytes(&mut secret);
-        let slot = Arc::new(Slot::new(id, key_id, workspace));
+        let slot = Arc::new(Slot::new(id, who));
         let session = Session { secret: secret.clone(), slot: slot.clone() };
         // Postgres' process ids are positive.
         let pid = home.unwrap_or_else(|| rand::rng().random_range(1..=i32::MAX));
@@ -264,6 +325,13 @@ impl Registry {
     pub fn order(&self, order: Order, which: impl Fn(&Slot) -> bool) {
         for entry in &self.sessions {
             entry.sessions.iter().filter(|each| which(&each.slot)).for_each(|each| each.slot.order(order));
+        }
+    }
+
+    /// Shows every session.
+    pub fn each(&self, mut see: impl FnMut(&Arc<Slot>)) {
+        for entry in &self.sessions {
+            entry.sessions.iter().for_each(|each| see(&each.slot));
         }
     }
 
@@ -308,6 +376,10 @@ impl Drop for Registered {
 mod tests {
     use super::*;
 
+    fn nobody() -> Who {
+        Who { key_id: KeyId::new("k"), workspace: None, pool: 0 }
+    }
+
     fn target(pid: i32) -> CancelTarget {
         CancelTarget { pid, secret: SmallVec::from_slice(&[7; 32]) }
     }
@@ -315,7 +387,7 @@ mod tests {
     #[test]
     fn a_cancel_needs_the_whole_key_and_a_server_connection() {
         let registry = Arc::<Registry>::default();
-        let session = registry.enter(KeyId::new("k"), None, 32, None);
+        let session = registry.enter(nobody(), 32, None);
         let (pid, secret) = (session.pid(), session.secret().to_vec());
         assert!(registry.cancel(pid, &secret, 0).is_none(), "there is nothing to cancel");
         session.slot().hold(target(5));
@@ -331,7 +403,7 @@ mod tests {
     #[test]
     fn a_flood_of_cancels_for_one_session_is_a_few_on_their_way() {
         let registry = Arc::<Registry>::default();
-        let session = registry.enter(KeyId::new("k"), None, 4, None);
+        let session = registry.enter(nobody(), 4, None);
         session.slot().hold(target(5));
         let flood: Vec<_> = (0..100).filter_map(|_| registry.cancel(session.pid(), session.secret(), 0)).collect();
         assert_eq!(flood.len(), SESSION_CANCELS_MAX);
@@ -345,7 +417,7 @@ mod tests {
     #[test]
     fn sessions_that_share_a_process_id_are_cancelled_each_by_its_own_secret() {
         let registry = Arc::<Registry>::default();
-        let sessions: Vec<_> = (0..40).map(|_| registry.enter(KeyId::new("k"), None, 4, Some(77))).collect();
+        let sessions: Vec<_> = (0..40).map(|_| registry.enter(nobody(), 4, Some(77))).collect();
         for (number, session) in (1..).zip(&sessions) {
             assert_eq!(session.pid(), 77);
             session.slot().hold(target(number));
@@ -372,10 +444,36 @@ mod tests {
     }
 
     #[test]
+    fn orders_are_told_apart_and_only_made_stricter() {
+        let registry = Arc::<Registry>::default();
+        let session = registry.enter(nobody(), 4, None);
+        let overstays = Overstay::ALL.map(Order::Overstayed);
+        for order in [Order::Drain].into_iter().chain(overstays).chain([Order::Stop, Order::Revoked]) {
+            session.slot().order(order);
+            assert_eq!(session.slot().ordered(), Some(order));
+        }
+        session.slot().order(Order::Drain);
+        assert_eq!(session.slot().ordered(), Some(Order::Revoked));
+    }
+
+    #[test]
+    fn a_statement_is_stopped_for_a_bound_if_there_is_one() {
+        let registry = Arc::<Registry>::default();
+        let session = registry.enter(nobody(), 4, None);
+        let slot = session.slot();
+        assert!(slot.stop(Overstay::Lock, 7).is_none() && slot.stopped().is_none(), "nothing runs");
+        slot.hold(target(5));
+        slot.stop(Overstay::Lock, 7).expect("a cancel").settle();
+        assert_eq!((slot.stopped(), slot.holds()), (Some((Overstay::Lock, 7)), Some(5)));
+        slot.unstop();
+        assert_eq!(slot.stopped(), None);
+    }
+
+    #[test]
     fn guesses_for_one_process_id_are_bounded_and_those_of_the_next_second_are_looked_at_again() {
         let registry = Arc::<Registry>::default();
-        let session = registry.enter(KeyId::new("k"), None, 4, Some(77));
-        let other = registry.enter(KeyId::new("k"), None, 4, Some(78));
+        let session = registry.enter(nobody(), 4, Some(77));
+        let other = registry.enter(nobody(), 4, Some(78));
         [&session, &other].into_iter().for_each(|each| each.slot().hold(target(5)));
         let wrong = [session.secret()[0] ^ 1, 0, 0, 0];
         for _ in 0..WRONG_CANCELS_MAX {

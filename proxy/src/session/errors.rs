@@ -107,6 +107,11 @@ fn is_denial(error: &[u8], fault: &Fault) -> bool {
     field(b'C') == Some(fault.sqlstate.0.as_bytes()) && field(b'M') == Some(b"pgcordon: denied")
 }
 
+/// Whether an error says that a statement was cancelled on somebody's request.
+pub(super) fn is_cancelled(error: &[u8]) -> bool {
+    open::error_field(error, b'C').is_some_and(|range| &error[range] == SqlState::QUERY_CANCELED.0.as_bytes())
+}
+
 /// Why a bind failed, for the client whose statement was to follow it. A cancel request of its own, or a timeout that it has set,
 /// may hit the bind as well as the statement.
 pub(super) fn unbound(error: &[u8]) -> Fault {

@@ -36,6 +36,7 @@ use bytes::Bytes;
 use crate::backend::{BackendState, Bodies, Parameters, SessionId, Settings};
 use crate::domain::limits::SEAL_LIFE;
 use crate::domain::{Fault, KeyId, WorkspaceId};
+use crate::limits::Phase;
 use crate::quota::meter::Change;
 use crate::quota::{Accounts, ResourceId};
 use crate::sql::{Analysis, Catalog, PinReason, Rules};
@@ -213,6 +214,10 @@ pub struct Session {
     awaiting: bool,
     /// The server sent an error that ends the connection.
     fatal: bool,
+    /// Transactions that the server has ended.
+    ended: u64,
+    /// Why the statement that runs was cancelled by the proxy, for the client to read in place of Postgres' words.
+    stopped: Option<Fault>,
     /// What the server says while the session is being greeted.
     reported: Option<Reported>,
     /// The ParameterStatus messages that the client got.
@@ -270,6 +275,8 @@ impl Session {
             erred: false,
             awaiting: false,
             fatal: false,
+            ended: 0,
+            stopped: None,
             reported: None,
             told: Arc::default(),
             pid: 0,
@@ -318,6 +325,27 @@ impl Session {
     /// Whether a statement of the client runs or waits for its answer.
     pub fn is_waiting(&self) -> bool {
         !self.expects.is_empty() || self.deciding.is_some()
+    }
+
+    /// What the client does with a server connection.
+    pub fn phase(&self) -> Phase {
+        if self.is_waiting() {
+            Phase::Running
+        } else if self.is_at_boundary() && self.status == b'I' {
+            Phase::Kept
+        } else {
+            Phase::InTransaction
+        }
+    }
+
+    /// Which statement runs, and in which transaction: other numbers than before when it is another one.
+    pub fn place(&self) -> (u64, u64) {
+        (self.expects.head_at(), self.ended)
+    }
+
+    /// The proxy cancels what runs, and this is why; or it no longer does.
+    pub fn stopped_by(&mut self, why: Option<Fault>) {
+        self.stopped = why;
     }
 
     /// Whether the server owes the client an answer that comes without another message of the client's.
@@ -457,6 +485,8 @@ impl Session {
     /// The server connection was given back or is gone.
     pub fn detached(&mut self) {
         self.status = b'I';
+        self.ended += 1;
+        self.stopped = None;
         self.in_cycle = false;
         self.skipping = false;
         self.copying_in = false;

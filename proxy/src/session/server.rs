@@ -12,7 +12,7 @@ use crate::wire::{Frame, author, inject, open};
 
 use super::admission::Request;
 use super::asynchronous::parameter;
-use super::errors::{unbound, undo};
+use super::errors::{is_cancelled, unbound, undo};
 use super::expect::{BindStep, Bound, CopyInput, Expect, Injected, Parsed};
 use super::reports::may_be_report;
 use super::{Core, Lanes, Progress, Session};
@@ -117,6 +117,13 @@ impl Session {
     fn relay(&mut self, frame: Frame, input: &[u8], range: Range<usize>, lanes: &mut Lanes) {
         let seen = &input[range.clone()];
         if frame.tag == b'E' && seen.len() == frame.total {
+            if let Some(why) = &self.stopped
+                && is_cancelled(seen)
+            {
+                author::error(lanes.client.author(input), author::Severity::Error, why);
+                self.stopped = None;
+                return;
+            }
             if let Some(Expect::Bind(Bound { statement: Some(name), .. })) = self.expects.head() {
                 // Postgres quotes the name of the statement that it was told.
                 return author::renamed_error(lanes.client.author(input), seen, Name::PREFIX, name);
@@ -368,6 +375,7 @@ impl Session {
     fn ready(&mut self, seen: &[u8], core: &Core<'_>) -> Result<Fate, Fault> {
         let status = open::ready_status(seen).filter(|status| matches!(status, b'I' | b'T' | b'E'));
         self.status = status.ok_or_else(|| broken("a ReadyForQuery with an unknown status"))?;
+        self.ended += u64::from(self.status == b'I');
         self.copying_in = false;
         match self.expects.head() {
             Some(Expect::Sync | Expect::Query(..) | Expect::Call) => {

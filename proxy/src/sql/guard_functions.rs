@@ -3,8 +3,19 @@
 
 use super::guard_rule::Rule;
 
+/// XMLTABLE, which is no function.
+pub(super) const XML_TABLE: &str = "xmltable";
+
+/// What evaluates an XPath expression: within libxml2 Postgres can't interrupt it, so that nobody can.
+const XPATH: [&str; 4] = ["xmlexists", "xpath", "xpath_exists", XML_TABLE];
+
+/// Whether it evaluates an XPath expression.
+pub fn evaluates_xpath(name: &str) -> bool {
+    XPATH.contains(&name)
+}
+
 /// What runs a text, or reads all that a name stands for.
-pub(super) const DYNAMIC_SQL: [&str; 23] = [
+pub(super) const DYNAMIC_SQL: [&str; 27] = [
     "query_to_xml",
     "query_to_xmlschema",
     "query_to_xml_and_xmlschema",
@@ -19,6 +30,10 @@ pub(super) const DYNAMIC_SQL: [&str; 23] = [
     "database_to_xml_and_xmlschema",
     "ts_stat",
     "ts_rewrite",
+    XPATH[0],
+    XPATH[1],
+    XPATH[2],
+    XPATH[3],
     // Of the extensions that come with Postgres: tablefunc, xml2, dblink.
     "crosstab",
     "crosstab2",
@@ -31,7 +46,7 @@ pub(super) const DYNAMIC_SQL: [&str; 23] = [
     "dblink_open",
 ];
 /// Where an extension's functions begin in it: they may be in any schema.
-const OF_EXTENSIONS: usize = 14;
+const OF_EXTENSIONS: usize = 18;
 
 pub(super) const LARGE_OBJECTS: [&str; 18] = [
     "lo_close",
@@ -101,7 +116,7 @@ pub const NOTIFY: &str = "pg_notify";
 pub const NOTIFY_OID: u32 = 3036;
 
 /// The numbers of those that have one.
-const NUMBERS: [(u32, &str); 71] = [
+const NUMBERS: [(u32, &str); 76] = [
     (715, "lo_create"),
     (764, "lo_import"),
     (765, "lo_export"),
@@ -118,6 +133,7 @@ const NUMBERS: [(u32, &str); 71] = [
     (2096, "pg_terminate_backend"),
     (2171, "pg_cancel_backend"),
     (2172, "pg_backup_start"),
+    (2614, "xmlexists"),
     (2621, "pg_reload_conf"),
     (2622, "pg_rotate_logfile"),
     (2623, "pg_stat_file"),
@@ -131,12 +147,16 @@ const NUMBERS: [(u32, &str); 71] = [
     (2927, "query_to_xmlschema"),
     (2929, "table_to_xml_and_xmlschema"),
     (2930, "query_to_xml_and_xmlschema"),
+    (2931, "xpath"),
+    (2932, "xpath"),
     (2933, "schema_to_xml"),
     (2934, "schema_to_xmlschema"),
     (2935, "schema_to_xml_and_xmlschema"),
     (2936, "database_to_xml"),
     (2937, "database_to_xmlschema"),
     (2938, "database_to_xml_and_xmlschema"),
+    (3049, "xpath_exists"),
+    (3050, "xpath_exists"),
     (3071, "pg_wal_replay_pause"),
     (3072, "pg_wal_replay_resume"),
     (3098, "pg_create_restore_point"),

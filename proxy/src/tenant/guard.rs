@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Fault, Origin, SqlState};
+use crate::sql::guard_functions::evaluates_xpath;
 use crate::sql::{GuardHit, Object, Rule, Rules};
 
 /// What becomes of a statement that breaks a rule.
@@ -155,6 +156,9 @@ pub fn fault(hit: &GuardHit) -> Fault {
             .hint("It is on, and may be set to that: pg_dump --enable-row-security writes it so."),
         GuardHit::ChangesObject(command, object) => of_object(command, object),
         GuardHit::RunsDo => denied("DO is not allowed: what it runs can't be seen".to_owned()).hint(ALLOWED_BY_KEY),
+        GuardHit::Calls(Rule::DynamicSql, name) if evaluates_xpath(name) => {
+            denied(format!("{name} is not allowed: nothing can interrupt what it evaluates")).hint(ALLOWED_BY_KEY)
+        }
         GuardHit::Calls(Rule::DynamicSql, name) => {
             denied(format!("{name} is not allowed: what it runs can't be seen")).hint("Run the query itself.")
         }

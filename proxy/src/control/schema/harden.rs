@@ -17,6 +17,8 @@ pub enum Allow {
     LargeObjects,
     /// `pg_notify`: one name space of channels for all tenants, but for what the proxy sees of it.
     Notify,
+    /// `xpath` and its like: libxml2 evaluates for as long as it takes, and Postgres can't interrupt it.
+    Xpath,
 }
 
 /// What was done, and what an administrator of this rank may not do.
@@ -44,6 +46,8 @@ const FUNCTIONS: &str = "\
 const NOTIFY: &str = "p.oid = 'pg_catalog.pg_notify(text, text)'::pg_catalog.regprocedure";
 
 const LARGE_OBJECTS: &str = "p.proname LIKE 'lo\\_%' OR p.proname IN ('loread', 'lowrite')";
+
+const XPATH: &str = "p.proname IN ('xpath', 'xpath_exists', 'xmlexists')";
 
 /// Views whose rows are about other sessions. Revoking a view isn't enough (its functions still answer), and revoking
 /// its functions makes it fail: both are done, so that the error names the view.
@@ -134,6 +138,16 @@ async fn steps(client: &Client, roles: &RoleNames, allow: &[Allow]) -> Result<Ve
             ),
             format!("pg_catalog.has_function_privilege(role.name, {oid}::oid, 'EXECUTE')"),
         ));
+    }
+    if !allow.contains(&Allow::Xpath) {
+        for Function { oid, name } in open(client, XPATH, &roles.system).await? {
+            all.push(Step::revoke(
+                format!(
+                    "REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC, {tenants}; GRANT EXECUTE ON FUNCTION {name} TO {trusted}"
+                ),
+                format!("pg_catalog.has_function_privilege(role.name, {oid}::oid, 'EXECUTE')"),
+            ));
+        }
     }
     if !allow.contains(&Allow::Notify) {
         all.extend(notifying(client, roles, &tenants).await?);

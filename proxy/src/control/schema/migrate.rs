@@ -39,6 +39,8 @@ pub struct Migrated {
     pub passwords: Vec<String>,
     /// Whether what a seal says is verified once for each bind; else it is with each statement.
     pub is_marked: bool,
+    /// Whether the proxy may end server processes that go on without a client.
+    pub signals: bool,
 }
 
 /// Makes roles, schema and signing key, as far as they are missing.
@@ -98,9 +100,10 @@ async fn locked(
     client.batch_execute("RESET ROLE").await.map_err(at("the administrator's role"))?;
     roles::grant(client, roles).await?;
     let is_marked = roles::grant_mark(client, roles).await?;
+    let signals = roles::grant_signals(client, roles).await?;
     let passwords = roles::set_passwords(client, roles, passwords).await?;
     let passwords = passwords.into_iter().map(str::to_owned).collect();
-    Ok(Migrated { applied, version: NEWEST, passwords, is_marked })
+    Ok(Migrated { applied, version: NEWEST, passwords, is_marked, signals })
 }
 
 /// A schema that is there goes by the names it was made with.

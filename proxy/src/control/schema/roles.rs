@@ -83,6 +83,28 @@ pub async fn grant_mark(client: &Client, roles: &RoleNames) -> Result<bool, Sche
     }
 }
 
+/// Lets the proxy's own role end server processes that go on without a client, and see who waits for whose locks. Returns whether it
+/// may: an administrator who is no superuser may be refused.
+///
+/// # Errors
+/// Postgres can't be asked.
+pub async fn grant_signals(client: &Client, roles: &RoleNames) -> Result<bool, SchemaError> {
+    let control = ident(&roles.control);
+    let functions = "pg_catalog.pg_terminate_backend(int, bigint), pg_catalog.pg_stat_get_activity(int), \
+        pg_catalog.pg_lock_status(), pg_catalog.pg_blocking_pids(int)";
+    let mut may = true;
+    for grant in
+        [format!("GRANT pg_signal_backend TO {control}"), format!("GRANT EXECUTE ON FUNCTION {functions} TO {control}")]
+    {
+        match client.batch_execute(&grant).await {
+            Ok(()) => {}
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => may = false,
+            Err(error) => return Err(SchemaError::at("the right to end server processes")(error)),
+        }
+    }
+    Ok(may)
+}
+
 /// Gives each role what it needs of the schema `cordon` and of the database, and nothing more.
 ///
 /// # Errors

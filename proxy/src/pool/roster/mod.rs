@@ -4,8 +4,10 @@
 //! all cores, so that waiting is fair and a pool of one connection means something; what keeps it off the hot path is that
 //! cores *park* connections they will probably need again (see `shell.rs`). To the roster a parked connection is a held one.
 
+mod ending;
 mod homes;
 mod queue;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -53,7 +55,7 @@ pub enum Outcome {
     Clean,
     /// Between transactions, but it must be cleared before anybody has it.
     Dirty,
-    /// In the middle of something, or gone: it is closed.
+    /// In the middle of something, or gone: it is ended.
     Broken,
 }
 
@@ -84,8 +86,10 @@ pub enum Command {
     Open,
     /// The connection is to be cleared. `Cleared` or `Lost` follows.
     Clear(BackendId),
-    /// The connection is to be closed. Nothing follows.
+    /// The connection is to be closed, on which nothing runs. Nothing follows.
     Close(BackendId),
+    /// The connection is to be closed, on which something may run: it counts until its process is gone. `Ended` follows.
+    End(BackendId),
     /// Cores are to give back what they have parked.
     Recall,
 }
@@ -122,6 +126,8 @@ enum State {
     Held { tenant: Tenant, turn: Instant },
     /// It is being cleared.
     Clearing,
+    /// It is being ended. Until its process is gone it is one of those that the workspace holds for which something runs there.
+    Ending(Option<Tenant>),
 }
 
 /// The roster of one (database, role).
@@ -172,7 +178,8 @@ impl Roster {
     /// Connections that exist or are being opened, and of these the ones nobody has.
     pub fn counts(&self) -> Counts {
         let idle = self.backends.values().filter(|each| matches!(each.state, State::Idle { .. })).count();
-        Counts { open: self.backends.len(), opening: self.opening, idle, waiting: self.queue.len() }
+        let ending = self.backends.values().filter(|each| matches!(each.state, State::Ending(_))).count();
+        Counts { open: self.backends.len(), opening: self.opening, idle, ending, waiting: self.queue.len() }
     }
 
     /// A session wants a connection and wouldn't wait. Of several that are as good it gets its home.
@@ -220,12 +227,17 @@ impl Roster {
         let Some(backend) = self.backends.get_mut(&id) else { return commands };
         let State::Held { tenant, turn } = backend.state else { return commands };
         let doomed = backend.doomed;
-        backend.state = State::Idle { core, since: now };
-        self.let_go(tenant);
         if doomed {
             self.doomed_held -= 1;
         }
-        if outcome == Outcome::Broken || doomed {
+        if outcome == Outcome::Broken {
+            self.end(id, Some(tenant), &mut commands);
+            self.serve(now, &mut commands);
+            return commands;
+        }
+        backend.state = State::Idle { core, since: now };
+        self.let_go(tenant);
+        if doomed {
             self.backends.remove(&id);
             commands.push(Command::Close(id));
         } else if outcome == Outcome::Dirty {
@@ -280,60 +292,6 @@ impl Roster {
         }
         self.bring_home(id, now, &mut commands);
         self.serve(now, &mut commands);
-        commands
-    }
-
-    /// A connection that nobody held is gone, or its clearing failed.
-    pub fn lost(&mut self, id: BackendId, now: Instant) -> Vec<Command> {
-        let mut commands = Vec::new();
-        if let Some(backend) = self.backends.remove(&id)
-            && let State::Held { tenant, .. } = backend.state
-        {
-            self.let_go(tenant);
-            self.doomed_held -= usize::from(backend.doomed);
-        }
-        self.serve(now, &mut commands);
-        commands
-    }
-
-    /// A key of the workspace was revoked: whatever carried it is closed, for its seals could be replayed there.
-    pub fn revoked(&mut self, workspace: WorkspaceId) -> Vec<Command> {
-        self.doom(|backend| backend.carried.contains(&workspace) || backend.carried.len() >= CARRIED_MAX)
-    }
-
-    /// Nobody is to be connected to the database any more: every connection is closed, or will be when it comes back.
-    pub fn vacated(&mut self) -> Vec<Command> {
-        self.opening_unwanted = self.opening;
-        self.doom(|_| true)
-    }
-
-    fn comes_unwanted(&mut self) -> bool {
-        let unwanted = self.opening_unwanted > 0;
-        self.opening_unwanted -= usize::from(unwanted);
-        unwanted
-    }
-
-    fn doom(&mut self, which: impl Fn(&Backend) -> bool) -> Vec<Command> {
-        let mut closed = Vec::new();
-        for (id, backend) in &mut self.backends {
-            if !which(backend) || backend.doomed {
-                continue;
-            }
-            backend.doomed = true;
-            match backend.state {
-                State::Idle { .. } => closed.push(*id),
-                State::Held { .. } => self.doomed_held += 1,
-                State::Clearing => {}
-            }
-        }
-        let mut commands: Vec<Command> = Vec::with_capacity(closed.len() + 1);
-        for id in closed {
-            self.backends.remove(&id);
-            commands.push(Command::Close(id));
-        }
-        if self.doomed_held > 0 {
-            commands.push(Command::Recall);
-        }
         commands
     }
 
@@ -485,6 +443,8 @@ pub struct Counts {
     pub opening: usize,
     /// Of the open ones, those that nobody has.
     pub idle: usize,
+    /// Of the open ones, those whose process is awaited to be gone.
+    pub ending: usize,
     /// Sessions that wait.
     pub waiting: usize,
 }

@@ -106,6 +106,14 @@ impl Queue {
         own.zip(oldest).map_or(Duration::ZERO, |(own, oldest)| own.duration_since(oldest))
     }
 
+    /// Every tenant that waits, and for how long its oldest waiter has.
+    pub(super) fn waiting(&self, now: Instant) -> impl Iterator<Item = (Tenant, Duration)> {
+        self.lines.iter().filter_map(move |(tenant, lines)| {
+            let oldest = lines.iter().filter_map(|(_, line)| line.front()).map(|waiter| waiter.since).min()?;
+            Some((*tenant, now.saturating_duration_since(oldest)))
+        })
+    }
+
     /// Whether another tenant that may have a connection waits.
     pub(super) fn others_wait(&self, tenant: Tenant, may: impl Fn(Tenant) -> bool) -> bool {
         self.turns.iter().any(|other| *other != tenant && may(*other))

@@ -42,6 +42,8 @@ struct World {
     waiting: HashMap<WaiterId, Tenant>,
     opening: usize,
     clearing: HashSet<BackendId>,
+    /// Connections whose processes are awaited to be gone.
+    ending: HashSet<BackendId>,
     refused: usize,
     recalls: usize,
     homecomers: Vec<WaiterId>,
@@ -59,6 +61,7 @@ impl World {
             waiting: HashMap::new(),
             opening: 0,
             clearing: HashSet::new(),
+            ending: HashSet::new(),
             refused: 0,
             recalls: 0,
             homecomers: Vec::new(),
@@ -93,6 +96,10 @@ impl World {
                     assert!(!self.held.contains_key(&id), "what somebody holds is never closed");
                     self.clearing.remove(&id);
                 }
+                Command::End(id) => {
+                    assert!(!self.held.contains_key(&id) && !self.clearing.contains(&id), "it is let go of first");
+                    assert!(self.ending.insert(id), "it is ended already");
+                }
                 Command::Recall => self.recalls += 1,
             }
         }
@@ -101,6 +108,7 @@ impl World {
 
     fn hand_out(&mut self, backend: BackendId, tenant: Tenant, core: CoreId, bound: bool) {
         assert!(!self.clearing.contains(&backend), "what is being cleared is nobody's");
+        assert!(!self.ending.contains(&backend), "what is being ended is nobody's");
         let last = self.last.get_mut(&backend).expect("what is granted exists");
         match *last {
             // The one thing this file is about.
@@ -169,17 +177,26 @@ impl World {
             self.last.insert(id, None);
             self.roster.cleared(id, 0, self.now)
         } else {
-            self.last.remove(&id);
-            self.roster.lost(id, self.now)
+            self.roster.not_cleared(id, self.now)
         };
+        self.perform(commands);
+    }
+
+    /// The process of one that is being ended is gone.
+    fn end_one(&mut self) {
+        let Some(id) = self.ending.iter().min().copied() else { return };
+        self.ending.remove(&id);
+        self.last.remove(&id);
+        let commands = self.roster.ended(id, self.now);
         self.perform(commands);
     }
 
     /// Everything that was begun comes to its end.
     fn settle(&mut self) {
-        while self.opening > 0 || !self.clearing.is_empty() {
+        while self.opening > 0 || !self.clearing.is_empty() || !self.ending.is_empty() {
             self.open_one(true);
             self.clear_one(true);
+            self.end_one();
         }
     }
 
@@ -223,6 +240,82 @@ fn what_comes_back_dirty_is_cleared_even_for_its_own_workspace() {
     assert!(world.clearing.contains(&backend) && world.held.is_empty());
     world.settle();
     assert_eq!(world.held[&backend].0, tenant(1));
+}
+
+#[test]
+fn what_is_left_running_counts_for_the_pool_and_its_workspace_until_its_process_is_gone() {
+    let mut world = World::new(bounds(3, 2));
+    for _ in 0..2 {
+        world.want(tenant(1), 0);
+    }
+    world.settle();
+    for backend in world.held.keys().copied().collect::<Vec<_>>() {
+        world.release(backend, Outcome::Broken);
+    }
+    assert_eq!(world.roster.counts().ending, 2);
+    let third = world.want(tenant(1), 0);
+    assert!(world.waiting.contains_key(&third) && world.opening == 0, "its workspace is at its ceiling");
+    world.want(tenant(2), 0);
+    world.open_one(true);
+    assert_eq!(world.held.values().map(|(tenant, _)| *tenant).collect::<Vec<_>>(), [tenant(2)]);
+    let fourth = world.want(tenant(2), 0);
+    assert!(world.waiting.contains_key(&fourth) && world.opening == 0, "the pool is full");
+    world.end_one();
+    assert_eq!(world.opening, 1);
+    world.settle();
+    assert_eq!(world.held.len(), 3);
+}
+
+#[test]
+fn what_could_not_be_cleared_is_ended_and_those_who_wait_get_another_one() {
+    let mut world = World::new(bounds(2, 2));
+    world.want(tenant(1), 0);
+    world.settle();
+    let backend = world.one_held();
+    world.want(tenant(1), 0);
+    world.open_one(true);
+    world.want(tenant(2), 0);
+    world.release(backend, Outcome::Clean);
+    world.clear_one(false);
+    assert!(world.ending.contains(&backend) && world.waiting.len() == 1, "its process is there still");
+    world.settle();
+    assert!(world.waiting.is_empty());
+}
+
+#[test]
+fn who_has_more_than_its_share_is_told_when_another_one_has_waited_for_its_own() {
+    let patience = Duration::from_secs(1);
+    let mut world = World::new(bounds(8, 7));
+    for _ in 0..7 {
+        world.want(tenant(1), 0);
+    }
+    world.want(tenant(2), 0);
+    world.settle();
+    world.now += 9 * patience;
+    assert_eq!(world.roster.overdrawn(patience, world.now), [], "nobody waits");
+    world.want(tenant(1), 0);
+    world.now += 9 * patience;
+    assert_eq!(world.roster.overdrawn(patience, world.now), [], "it waits for more than its share");
+    world.want(tenant(2), 0);
+    assert_eq!(world.roster.overdrawn(patience, world.now), []);
+    world.now += patience;
+    assert_eq!(world.roster.overdrawn(patience, world.now), [tenant(1)]);
+}
+
+#[test]
+fn a_workspace_that_has_nothing_gets_something_even_of_those_who_have_no_more_than_their_share() {
+    let patience = Duration::from_secs(1);
+    let mut world = World::new(bounds(2, 2));
+    for number in 1..=3 {
+        world.want(tenant(number), 0);
+    }
+    world.settle();
+    world.now += 2 * patience;
+    assert_eq!(world.roster.overdrawn(patience, world.now), []);
+    world.now += patience;
+    let mut overdrawn = world.roster.overdrawn(patience, world.now);
+    overdrawn.sort_by_key(|tenant| tenant.workspace.map(|workspace| workspace.uuid()));
+    assert_eq!(overdrawn, [tenant(1), tenant(2)]);
 }
 
 #[test]
@@ -399,7 +492,7 @@ enum Step {
     GiveUp(usize),
     Open(bool),
     Clear(bool),
-    Lose(usize),
+    End,
     Revoke(u8),
     Tick,
     Wait(u64),
@@ -415,7 +508,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::GiveUp),
         4 => prop::bool::weighted(0.9).prop_map(Step::Open),
         4 => prop::bool::weighted(0.9).prop_map(Step::Clear),
-        1 => any::<usize>().prop_map(Step::Lose),
+        1 => Just(Step::End),
         1 => (0_u8..5).prop_map(Step::Revoke),
         1 => Just(Step::Tick),
         2 => (0_u64..400).prop_map(Step::Wait),
@@ -458,19 +551,7 @@ fn take(world: &mut World, step: Step) {
         }
         Step::Open(works) => world.open_one(works),
         Step::Clear(works) => world.clear_one(works),
-        Step::Lose(which) => {
-            let idle: HashMap<BackendId, ()> = world
-                .last
-                .keys()
-                .filter(|id| !world.held.contains_key(id) && !world.clearing.contains(id))
-                .map(|id| (*id, ()))
-                .collect();
-            if let Some(id) = pick(&idle, which) {
-                world.last.remove(&id);
-                let commands = world.roster.lost(id, world.now);
-                world.perform(commands);
-            }
-        }
+        Step::End => world.end_one(),
         Step::Revoke(number) => {
             let commands = world.roster.revoked(tenant(number).workspace.expect("a workspace"));
             world.perform(commands);
@@ -515,6 +596,7 @@ proptest! {
             }
             world.settle();
         }
+        world.settle();
         prop_assert_eq!(world.roster.held.values().sum::<usize>(), world.held.len());
         prop_assert_eq!(world.roster.backends.len(), world.last.len());
     }

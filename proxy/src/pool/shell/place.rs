@@ -28,7 +28,7 @@ pub(super) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(super) fn take(pool: &'a Rc<Pool>, wait: impl FnOnce(&mut Roster, WaiterId) -> Vec<Command>) -> Self {
-        let (id, waiting) = (pool.shared.id(), Rc::<Waiting>::default());
+        let (id, waiting) = (pool.shared.new_id(), Rc::<Waiting>::default());
         pool.waiting.borrow_mut().insert(id, waiting.clone());
         let place = Self { pool, id, waiting };
         let errands = pool.shared.tell(|inner| wait(&mut inner.roster, id));

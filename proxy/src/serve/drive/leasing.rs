@@ -109,6 +109,7 @@ impl Driver {
             self.homing.left(&self.pool, &lease);
             lease.release(outcome);
         }
+        self.note_stint();
     }
 }
 

@@ -1,6 +1,9 @@
 //! What stands in a statement: expressions, and what is in FROM. The names in them are looked up, or lie behind a dot; what
 //! isn't known here hides something.
 
+use super::super::guard_functions::XML_TABLE;
+use super::super::guard_hit::GuardHit;
+use super::super::guard_rule::Rule;
 use super::super::statement::FunctionName;
 use super::tree::{FuncCall, Node, TypeName, WindowDef, node::Node as Inner};
 use super::walk::Walk;
@@ -189,6 +192,7 @@ impl Walk<'_> {
                 }
             }
             Inner::RangeTableFunc(table) => {
+                self.attempts.hit(GuardHit::Calls(Rule::DynamicSql, XML_TABLE));
                 self.maybe(&table.docexpr);
                 self.maybe(&table.rowexpr);
                 self.all(&table.namespaces);

@@ -78,7 +78,7 @@ fn who_leaves_makes_room_at_its_home() {
     world.roster.moved_out(second);
     assert_eq!(settled(&mut world, 1), second);
     // One that was closed is nobody's home any more, and forgotten.
-    let commands = world.roster.lost(first, world.now);
+    let commands = world.roster.ended(first, world.now);
     world.last.remove(&first);
     world.perform(commands);
     world.roster.moved_out(first);

@@ -164,12 +164,12 @@ impl Walk<'_> {
                 self.qualified_name(&element.collation);
                 self.qualified_name(&element.opclass);
             }
-            other => self.from_item(other),
+            other => self.in_from(other),
         }
     }
 
     /// What may stand in FROM beside a table, or a part of it.
-    fn from_item(&mut self, inner: &Inner) {
+    fn in_from(&mut self, inner: &Inner) {
         match inner {
             Inner::JoinExpr(join) => {
                 self.maybe(&join.larg);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures pgcordon against PgBouncer and a direct connection, in interleaved rounds, on a scratch Postgres.
-# Options are those of bench.py: `tests/bench/run.sh --help`.
+# Options are those of bench.py: `tests/bench/run.sh --help`. `tests/bench/run.sh fair` measures a quiet tenant beside a flood.
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -33,6 +33,11 @@ install_missing() {
 wants() { local option; for option in "${@:2}"; do [ "$option" = "$1" ] && return 0; done; return 1; }
 
 main() {
+    local measure=bench
+    if [ "${1:-}" = fair ]; then
+        measure=fair
+        shift
+    fi
     if ! wants --help "$@" && ! wants -h "$@"; then
         install_missing
         if ! wants --without-pgcordon "$@" && [ ! -x "$root/target/release/pgcordon" ]; then
@@ -40,7 +45,7 @@ main() {
             (cd "$root" && cargo build --release --bin pgcordon)
         fi
     fi
-    PATH="$PATH:/usr/sbin" PYTHONDONTWRITEBYTECODE=1 exec python3 "$here/bench.py" --binary "$root/target/release/pgcordon" "$@"
+    PATH="$PATH:/usr/sbin" PYTHONDONTWRITEBYTECODE=1 exec python3 "$here/$measure.py" --binary "$root/target/release/pgcordon" "$@"
 }
 
 main "$@"

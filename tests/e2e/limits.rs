@@ -228,7 +228,45 @@ fn a_pool_that_one_workspace_fills_is_not_closed_to_another() {
     assert_eq!(victim.query("select 1"), "T D(1) C(SELECT 1) Z(I)");
     let (code, text) = last_word(&mut hostile);
     assert_eq!(code, "57P05");
-    assert!(text.starts_with("pgcordon: terminating connection: others wait"), "{text}");
+    assert!(text.starts_with("pgcordon: others wait for a server connection"), "{text}");
+}
+
+#[test]
+fn workspaces_that_keep_themselves_busy_dont_shut_one_out_that_has_nothing() {
+    let (dev, _directory) = limited(2, "share_timeout_ms = 200");
+    // Both of the pool's, by one statement each that goes on; in a transaction that is never idle; and pinned.
+    let mut hostile = Wire::open(dev.acme());
+    let mut another = Wire::open(dev.acme());
+    let (slow, mut victim) = (wire::query("select pg_sleep(3600)"), Wire::open(dev.globex()));
+    hostile.send(&slow);
+    another.send(&slow);
+    await_running_twice(&mut dev.admin());
+    assert_eq!(victim.query("select 1"), "T D(1) C(SELECT 1) Z(I)");
+    let said = [hostile.is_over(), another.is_over()];
+    assert_eq!(said, [false, false], "they are only cancelled");
+    let dev = &dev;
+    for before in ["begin", "listen news"] {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let mut busy = Wire::open(dev.acme());
+                busy.query(before);
+                let stop = &stop;
+                scope.spawn(move || {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) && !busy.query("select 1").ends_with("EOF") {
+                    }
+                });
+            }
+            let said = Wire::open(dev.globex()).query("select 1");
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(said, "T D(1) C(SELECT 1) Z(I)", "{before}");
+        });
+    }
+}
+
+fn await_running_twice(admin: &mut Wire) {
+    let active = "select count(*) from pg_stat_activity where usename = 'pgcordon_app' and state = 'active'";
+    eventually("both run", || admin.value(active) == "2");
 }
 
 #[test]

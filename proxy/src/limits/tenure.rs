@@ -58,6 +58,8 @@ pub struct Tenure {
     phase: AtomicU64,
     /// Since when the transaction is open.
     transaction: AtomicU64,
+    /// Since when the client has the connection.
+    lease: AtomicU64,
 }
 
 /// What the client's task remembers of what it has noted.
@@ -76,6 +78,7 @@ pub struct Seen {
     /// Since when.
     pub since: u64,
     transaction: u64,
+    lease: u64,
 }
 
 impl Tenure {
@@ -84,6 +87,9 @@ impl Tenure {
         let now = Noted { phase, place };
         if *noted == now {
             return false;
+        }
+        if noted.phase == Phase::Away {
+            self.lease.store(beat.now(), Ordering::Relaxed);
         }
         let begins = matches!(noted.phase, Phase::Away | Phase::Kept) || noted.place.1 != place.1;
         *noted = now;
@@ -98,7 +104,12 @@ impl Tenure {
     /// What the client does.
     pub fn seen(&self) -> Seen {
         let phase = self.phase.load(Ordering::Relaxed);
-        Seen { phase: Phase::of(phase), since: phase >> 2, transaction: self.transaction.load(Ordering::Relaxed) }
+        Seen {
+            phase: Phase::of(phase),
+            since: phase >> 2,
+            transaction: self.transaction.load(Ordering::Relaxed),
+            lease: self.lease.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -106,6 +117,11 @@ impl Seen {
     /// For how long the client has done this, in milliseconds.
     pub const fn age(&self, now: u64) -> u64 {
         now.saturating_sub(self.since)
+    }
+
+    /// For how long the client has had the connection, in milliseconds.
+    pub const fn had(&self, now: u64) -> u64 {
+        now.saturating_sub(self.lease)
     }
 
     /// Which bound of time is passed, if one is.
@@ -158,15 +174,27 @@ impl Overstay {
         }
     }
 
+    /// Whether it still is so of a client that was seen then and is seen again now. One that is never idle has begun something else
+    /// each time.
+    pub fn is_still_so(self, then: &Seen, now: &Seen) -> bool {
+        match (self, then.phase) {
+            (Self::Transaction, Phase::Running) => now.transaction == then.transaction,
+            (Self::Share, Phase::Running) => now.lease == then.lease,
+            _ => now == then,
+        }
+    }
+
     /// What becomes of a client that does this. A cancel is heeded soon, or the session ends.
     pub const fn verdict(self, seen: &Seen, stopped: Option<u64>, now: u64) -> Verdict {
-        match (seen.phase, self, stopped) {
-            (Phase::Running, Self::Statement | Self::Lock | Self::TableLock, None) => Verdict::Cancel,
-            (Phase::Running, Self::Statement | Self::Lock | Self::TableLock, Some(at))
-                if now.saturating_sub(at) < HEEDED_WITHIN_MS =>
-            {
-                Verdict::Wait
-            }
+        let by_cancelling = match self {
+            Self::Statement | Self::Lock | Self::TableLock => true,
+            // With its statement the connection is given up, if that is all it is kept for.
+            Self::Share => seen.since == seen.lease,
+            Self::Transaction | Self::Idle => false,
+        };
+        match (seen.phase, stopped) {
+            (Phase::Running, None) if by_cancelling => Verdict::Cancel,
+            (Phase::Running, Some(at)) if by_cancelling && now.saturating_sub(at) < HEEDED_WITHIN_MS => Verdict::Wait,
             _ => Verdict::End,
         }
     }
@@ -191,10 +219,11 @@ impl Overstay {
             ),
             Self::Share => {
                 let state = match phase {
+                    Phase::Running => SqlState::QUERY_CANCELED,
                     Phase::InTransaction => SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
-                    _ => SqlState::IDLE_SESSION_TIMEOUT,
+                    Phase::Kept | Phase::Away => SqlState::IDLE_SESSION_TIMEOUT,
                 };
-                told(state, "terminating connection: others wait for a server connection, of which the workspace holds more than its share")
+                told(state, "others wait for a server connection, of which the workspace holds more than its share")
                     .hint("End transactions soon, and what keeps a server connection: LISTEN, temporary tables, advisory locks, cursors WITH HOLD.")
             }
         }

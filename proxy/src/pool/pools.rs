@@ -11,9 +11,8 @@ use dashmap::DashMap;
 use tokio::task::JoinHandle;
 
 use crate::domain::{WorkspaceId, clock};
-use crate::tenant::Tenant;
 
-use super::roster::{CoreId, Counts};
+use super::roster::{CoreId, Counts, Overdrawn};
 use super::settings::Settings;
 use super::shell::{Pool, PoolShared};
 use super::signals::Signals;
@@ -53,10 +52,10 @@ impl PoolsShared {
         Arc::new(Self { pools: DashMap::default(), upstream, signals, settings, cores, made: AtomicU64::new(0) })
     }
 
-    /// By pool, those who are to give up a connection that they do nothing with, for others wait for their share.
-    pub fn overdrawn(&self, patience: Duration) -> Vec<(u64, Vec<Tenant>)> {
+    /// By pool, who is to give up a connection, for others wait for their share.
+    pub fn overdrawn(&self, patience: Duration) -> Vec<(u64, Overdrawn)> {
         let overdrawn = self.pools.iter().map(|entry| (entry.value().id, entry.value().overdrawn(patience)));
-        overdrawn.filter(|(_, tenants)| !tenants.is_empty()).collect()
+        overdrawn.filter(|(_, overdrawn)| *overdrawn != Overdrawn::default()).collect()
     }
 
     /// Every pool in numbers.

@@ -28,7 +28,7 @@ use crate::tenant::{Binding, Tenant};
 
 use super::lease::{Backend, Lease};
 use super::reset;
-use super::roster::{BackendId, Command, CoreId, Counts, Outcome, Roster, WaiterId};
+use super::roster::{BackendId, Command, CoreId, Counts, Outcome, Overdrawn, Roster, WaiterId};
 use super::settings::Settings;
 use super::signals::Signals;
 use super::upstream::{ServerConnection, ServerSocket, Upstream};
@@ -116,7 +116,7 @@ impl PoolShared {
         self.inner.lock().roster.counts()
     }
 
-    pub(super) fn overdrawn(&self, patience: Duration) -> Vec<Tenant> {
+    pub(super) fn overdrawn(&self, patience: Duration) -> Overdrawn {
         self.inner.lock().roster.overdrawn(patience, clock::now())
     }
 

@@ -110,6 +110,38 @@ fn a_cancel_that_is_not_heeded_ends_the_session() {
 }
 
 #[test]
+fn who_has_more_than_its_share_is_cancelled_if_its_statement_is_all_it_has_the_connection_for() {
+    let mut client = Client::new();
+    client.at(100).does(Phase::Running, 1, 0);
+    assert_eq!(Overstay::Share.verdict(&client.tenure.seen(), None, 900), Verdict::Cancel);
+    assert_eq!(client.tenure.seen().had(900), 800);
+    // A second one, in a transaction or with a pin.
+    client.at(200).does(Phase::Running, 2, 1);
+    assert_eq!(Overstay::Share.verdict(&client.tenure.seen(), None, 900), Verdict::End);
+    assert_eq!(client.tenure.seen().had(900), 800);
+    client.at(300).does(Phase::Away, 2, 2);
+    client.at(400).does(Phase::Kept, 2, 2);
+    assert_eq!(client.tenure.seen().had(900), 500);
+    assert_eq!(Overstay::Share.verdict(&client.tenure.seen(), None, 900), Verdict::End);
+}
+
+#[test]
+fn what_was_seen_may_be_over_by_now() {
+    let mut client = Client::new();
+    client.at(100).does(Phase::Running, 1, 0);
+    let then = client.tenure.seen();
+    client.at(200).does(Phase::Running, 2, 0);
+    let within = client.tenure.seen();
+    assert!(!Overstay::Statement.is_still_so(&then, &within) && Overstay::Transaction.is_still_so(&then, &within));
+    client.at(300).does(Phase::Running, 3, 1);
+    let after = client.tenure.seen();
+    assert!(!Overstay::Transaction.is_still_so(&then, &after) && Overstay::Share.is_still_so(&then, &after));
+    client.does(Phase::Away, 3, 2);
+    client.does(Phase::Running, 4, 2);
+    assert!(!Overstay::Share.is_still_so(&then, &client.tenure.seen()));
+}
+
+#[test]
 fn the_shortest_bound_says_how_often_somebody_looks() {
     assert_eq!(Settings::default().beat_ms(), 250);
     assert_eq!(Settings { statement_timeout_ms: 300, ..Settings::default() }.beat_ms(), 75);

@@ -22,6 +22,7 @@ use homes::Homecomer;
 use queue::Queue;
 
 pub use homes::Settled;
+pub use share::{DESTITUTE, Overdrawn};
 
 /// A server connection.
 pub type BackendId = u64;

@@ -1,5 +1,5 @@
-//! Who has more than its share while somebody waits. Connections aren't taken from those who use them; but one that its client
-//! does nothing with may have to be given up.
+//! Who has more than its share while somebody waits. One that its client does nothing with is given up first; one that is in use
+//! only for a workspace that has none.
 
 use std::time::Duration;
 
@@ -7,14 +7,23 @@ use super::Roster;
 use crate::domain::clock::Instant;
 use crate::tenant::Tenant;
 
-/// A workspace that has nothing at all waits for so many times the patience before somebody is to give up a connection who hasn't
-/// more than its share.
-const DESTITUTE: u32 = 3;
+/// A workspace that has nothing at all waits for so many times the patience before somebody is to give up a connection who uses it,
+/// or who hasn't more than its share.
+pub const DESTITUTE: u32 = 3;
+
+/// Who is to give up a connection for others, those who hold the most in front.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Overdrawn {
+    /// One that it does nothing with.
+    pub idle: Vec<Tenant>,
+    /// One that it has had for long, whatever it does with it.
+    pub busy: Vec<Tenant>,
+}
 
 impl Roster {
-    /// Those who are to give up a connection that they do nothing with, for a workspace has waited for its share for longer than
-    /// its patience. One request may need two connections, so two are anybody's share, unless one has none.
-    pub fn overdrawn(&self, patience: Duration, now: Instant) -> Vec<Tenant> {
+    /// Who is to give up a connection, for a workspace has waited for its share for longer than its patience. One request may
+    /// need two connections, so two are anybody's share, unless somebody has none.
+    pub fn overdrawn(&self, patience: Duration, now: Instant) -> Overdrawn {
         let held = |tenant: Tenant| self.held.get(&tenant).copied().unwrap_or(0);
         let waiting: Vec<(Tenant, Duration)> = self.queue.waiting(now).collect();
         let without = waiting.iter().filter(|(tenant, _)| held(*tenant) == 0).count();
@@ -22,20 +31,18 @@ impl Roster {
         let waits = |below: usize, patience: Duration| {
             waiting.iter().any(|(tenant, waited)| held(*tenant) < below && *waited >= patience)
         };
-        let mut above = share.max(2);
-        let mut overdrawn = self.above(above);
-        if overdrawn.is_empty() || !waits(above, patience) {
-            if !waits(1, patience * DESTITUTE) {
-                return Vec::new();
-            }
-            above = 0;
-            overdrawn = self.above(above);
+        if waits(1, patience * DESTITUTE) {
+            return Overdrawn { idle: self.above(0), busy: self.above(share.max(1)) };
         }
-        overdrawn.sort_unstable_by_key(|tenant| std::cmp::Reverse(held(*tenant)));
-        overdrawn
+        let enough = share.max(2);
+        let idle = if waits(enough, patience) { self.above(enough) } else { Vec::new() };
+        Overdrawn { idle, busy: Vec::new() }
     }
 
     fn above(&self, share: usize) -> Vec<Tenant> {
-        self.held.iter().filter(|(_, held)| **held > share).map(|(tenant, _)| *tenant).collect()
+        let mut above: Vec<(usize, Tenant)> =
+            self.held.iter().filter(|(_, held)| **held > share).map(|(tenant, held)| (*held, *tenant)).collect();
+        above.sort_unstable_by_key(|(held, _)| std::cmp::Reverse(*held));
+        above.into_iter().map(|(_, tenant)| tenant).collect()
     }
 }

@@ -292,30 +292,32 @@ fn who_has_more_than_its_share_is_told_when_another_one_has_waited_for_its_own()
     world.want(tenant(2), 0);
     world.settle();
     world.now += 9 * patience;
-    assert_eq!(world.roster.overdrawn(patience, world.now), [], "nobody waits");
+    assert_eq!(world.roster.overdrawn(patience, world.now), Overdrawn::default(), "nobody waits");
     world.want(tenant(1), 0);
     world.now += 9 * patience;
-    assert_eq!(world.roster.overdrawn(patience, world.now), [], "it waits for more than its share");
+    assert_eq!(world.roster.overdrawn(patience, world.now), Overdrawn::default(), "it waits for more than its share");
     world.want(tenant(2), 0);
-    assert_eq!(world.roster.overdrawn(patience, world.now), []);
-    world.now += patience;
-    assert_eq!(world.roster.overdrawn(patience, world.now), [tenant(1)]);
+    assert_eq!(world.roster.overdrawn(patience, world.now), Overdrawn::default());
+    world.now += 9 * patience;
+    let idle = Overdrawn { idle: vec![tenant(1)], busy: vec![] };
+    assert_eq!(world.roster.overdrawn(patience, world.now), idle);
 }
 
 #[test]
-fn a_workspace_that_has_nothing_gets_something_even_of_those_who_have_no_more_than_their_share() {
+fn for_a_workspace_that_has_nothing_the_busy_give_way_who_have_more_than_one_and_their_share() {
     let patience = Duration::from_secs(1);
-    let mut world = World::new(bounds(2, 2));
-    for number in 1..=3 {
+    let mut world = World::new(bounds(4, 3));
+    for number in [1, 1, 1, 2] {
         world.want(tenant(number), 0);
     }
+    world.want(tenant(3), 0);
     world.settle();
     world.now += 2 * patience;
-    assert_eq!(world.roster.overdrawn(patience, world.now), []);
+    let patient = Overdrawn { idle: vec![tenant(1)], busy: vec![] };
+    assert_eq!(world.roster.overdrawn(patience, world.now), patient);
     world.now += patience;
-    let mut overdrawn = world.roster.overdrawn(patience, world.now);
-    overdrawn.sort_by_key(|tenant| tenant.workspace.map(|workspace| workspace.uuid()));
-    assert_eq!(overdrawn, [tenant(1), tenant(2)]);
+    let destitute = Overdrawn { idle: vec![tenant(1), tenant(2)], busy: vec![tenant(1)] };
+    assert_eq!(world.roster.overdrawn(patience, world.now), destitute);
 }
 
 #[test]

@@ -418,7 +418,9 @@ impl Roster {
     }
 
     fn room_under_ceiling(&self, tenant: Tenant) -> usize {
-        self.bounds.workspace_max.saturating_sub(self.held.get(&tenant).copied().unwrap_or(0))
+        // Who has no workspace shares its pool with nobody.
+        let most = if tenant.workspace.is_some() { self.bounds.workspace_max } else { self.bounds.size };
+        most.saturating_sub(self.held.get(&tenant).copied().unwrap_or(0))
     }
 
     fn is_at_ceiling(&self, tenant: Tenant) -> bool {

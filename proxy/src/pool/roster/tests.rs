@@ -388,6 +388,17 @@ fn a_workspace_at_its_ceiling_leaves_the_rest_to_others() {
 }
 
 #[test]
+fn a_ceiling_is_a_workspaces_and_a_system_key_has_its_pool_to_itself() {
+    let mut world = World::new(bounds(4, 3));
+    let system = Tenant { workspace: None, kind: KeyKind::System };
+    for _ in 0..4 {
+        world.want(system, 0);
+    }
+    world.settle();
+    assert_eq!(world.held.len(), 4);
+}
+
+#[test]
 fn when_nothing_can_be_opened_everybody_is_told_and_soon_after_it_is_tried_again() {
     let mut world = World::new(bounds(2, 2));
     world.want(tenant(1), 0);

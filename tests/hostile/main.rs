@@ -4,8 +4,15 @@
 
 mod channels;
 mod context;
+mod corpus;
 mod homes;
+mod ledger;
+mod line;
 mod privilege;
 mod protocol;
+mod range;
 mod residue;
 mod stage;
+mod target;
+mod volley;
+mod walk;

@@ -73,7 +73,7 @@ const STRUCTURE: [(&str, &str); 12] = [
     ),
     (
         "functions",
-        "select md5(string_agg(p::text, ',' order by p.oid)) from pg_proc p where proacl is not null or oid >= 16384",
+        "select md5(string_agg(p::text, ',' order by p.oid)) from pg_proc p where (proacl is not null or oid >= 16384) and pronamespace::regnamespace::text !~ '^pg_temp'",
     ),
     (
         "schemas",

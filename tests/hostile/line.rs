@@ -89,13 +89,15 @@ impl Line {
 
     /// Reads whatever comes, up to the answer to a last word.
     pub(crate) fn exhaust(&mut self) {
-        self.wire.send(&[sync(), query("select 'the end'")].concat());
+        // A syntax error is one in a failed transaction too.
+        self.wire.send(&[sync(), query("enough")].concat());
         loop {
             match self.next(PATIENCE) {
-                Heard::Message(message) if message.word() == "D(the end)" => break,
+                Heard::Message(message) if message.field(b'M').is_some_and(|text| text.contains("\"enough\"")) => break,
                 Heard::Message(message) if message.tag == b'G' => self.wire.send(&frame(b'f', b"no\0")),
                 Heard::Message(_) => {}
                 Heard::Silence | Heard::End => {
+                    self.wire.hang_up();
                     self.over = true;
                     return;
                 }

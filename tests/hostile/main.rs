@@ -12,6 +12,7 @@ mod privilege;
 mod protocol;
 mod range;
 mod residue;
+mod serializable;
 mod stage;
 mod target;
 mod volley;

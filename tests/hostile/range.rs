@@ -86,8 +86,11 @@ impl Range {
              analyze",
             target.role(),
         );
-        let answer = admin.query(&plant);
-        assert!(!answer.contains("E("), "{answer}");
+        let broken = std::env::var("CORDON_BREAK").unwrap_or_default();
+        for sql in [plant, broken] {
+            let answer = admin.query(&sql);
+            assert!(!answer.contains("E("), "{sql}: {answer}");
+        }
         let ledger = Ledger::new(admin, target.workspaces(), target.binds());
         let (attacker, victim) = (Url::parse(&target.acme()), Url::parse(&target.globex()));
         let known = Known {
@@ -187,11 +190,14 @@ impl Range {
             format!("select coalesce(min(pid), 0) from pg_stat_activity where usename = '{}'", self.known.role);
         self.known.server_pid = self.ledger.admin.value(&processes).parse().unwrap();
         let mut shot = Shot::default();
-        let mut attacker = self.attacker(&[]).expect("the attacker has a key");
+        let mut attacker =
+            self.attacker(&[]).unwrap_or_else(|| panic!("the attacker isn't let in before: {}", attack.name));
         for step in attack.steps {
             if attacker.is_over() {
+                attacker.wire.hang_up();
                 shot.keep(&mut attacker);
-                attacker = self.attacker(&[]).expect("the attacker has a key");
+                attacker =
+                    self.attacker(&[]).unwrap_or_else(|| panic!("the attacker isn't let in within: {}", attack.name));
             }
             attacker = self.take(*step, manner, attacker, &mut shot);
         }
@@ -248,6 +254,11 @@ impl Range {
                 shot.door(&mut door);
             }
             Step::Victim => self.glance(shot),
+            Step::Update => {
+                let says = self.says(&self.known.theirs, true);
+                let mut victim = again(&self.target.globex());
+                victim.query(&format!("begin; {says} update \"Secret\" set value = value where id = '{ROW}'; commit"));
+            }
             Step::Busy => {
                 let mut line = Line::new(again(&self.target.globex()));
                 line.wire.send(&query("select pg_sleep(0.15), 'unharmed'"));
@@ -277,7 +288,8 @@ impl Range {
         if shot.said != self.honest {
             shot.effects.push(Effect::Harmed(shorten(&shot.said)));
         }
-        if shot.owed > 0 || self.victim.is_over() {
+        // After an error it would go on in a failed transaction.
+        if shot.owed > 0 || shot.said != self.honest {
             self.victim.wire.hang_up();
             self.victim = Line::new(again(&self.target.globex()));
             self.victim_begins();
@@ -322,6 +334,7 @@ impl Range {
         let learnt = shot.let_in
             || messages.iter().any(|message| match attack.proof {
                 Proof::Marker => false,
+                Proof::Row(part) => message.tag == b'D' && message.word().contains(part),
                 Proof::Hit => {
                     message.word() == "D(hit)"
                         || message.tag == b'N' && message.field(b'M').is_some_and(|text| text == "hit")

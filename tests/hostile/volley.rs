@@ -84,7 +84,7 @@ fn either(make: impl Fn(usize) -> Target) -> Results {
     let mut all = Results::new();
     for pool_size in [1, 8] {
         let mut range = Range::new(make(pool_size), pool_size == 1);
-        for (attack, effects) in fire_all(&mut range, &[Manner::Simple, Manner::Extended]) {
+        for (attack, effects) in fire_all(&mut range, &[Manner::Simple]) {
             all.entry(attack).or_default().extend(effects);
         }
     }
@@ -96,11 +96,21 @@ fn either(make: impl Fn(usize) -> Target) -> Results {
 #[ignore = "takes minutes, and needs PgBouncer: tests/hostile/README.md says how and what for"]
 #[allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 fn side_by_side() {
+    let plain: fn(usize) -> Target = Target::plain;
     let arms = [
-        either(Target::plain),
-        either(|size| Target::pgcordon(size, true)),
-        either(|size| Target::pgcordon(size, false)),
+        ("PgBouncer", plain),
+        ("pgcordon", |size| Target::pgcordon(size, true)),
+        ("without guard", |size| Target::pgcordon(size, false)),
     ];
+    let arms = arms.map(|(name, make)| {
+        let arm = either(make);
+        for ((family, attack), effects) in arm.iter().filter(|(_, effects)| !effects.is_empty()) {
+            println!("{name}: {family}: {attack}: {effects:?}");
+        }
+        let breaches = arm.values().filter(|effects| effects.iter().any(Effect::is_a_breach)).count();
+        println!("{name}: {breaches} read, changed or impersonated");
+        arm
+    });
     println!("| family | attacks | PgBouncer | pgcordon | without guard |\n| --- | --- | --- | --- | --- |");
     let mut totals = [0; 4];
     for family in FAMILIES {
@@ -113,12 +123,4 @@ fn side_by_side() {
         totals.iter_mut().zip(&row).for_each(|(total, count)| *total += count);
     }
     println!("| **all** | {} | {} | {} | {} |", totals[0], totals[1], totals[2], totals[3]);
-    let breaches =
-        arms.iter().map(|arm| arm.values().filter(|effects| effects.iter().any(Effect::is_a_breach)).count());
-    println!("read, changed or impersonated: {:?}", breaches.collect::<Vec<_>>());
-    for (name, arm) in ["PgBouncer", "pgcordon", "without guard"].iter().zip(&arms) {
-        for ((family, attack), effects) in arm.iter().filter(|(_, effects)| !effects.is_empty()) {
-            println!("{name}: {family}: {attack}: {effects:?}");
-        }
-    }
 }

@@ -52,8 +52,10 @@ impl Bouncer {
 
     /// Starts it again if it has ended, and tells whether it had.
     pub fn revive(&mut self) -> bool {
-        let has_ended = self.child.try_wait().unwrap().is_some();
+        // One that is just dying listens no more.
+        let has_ended = TcpStream::connect(("127.0.0.1", self.port)).is_err();
         if has_ended {
+            self.child.wait().unwrap();
             self.child = spawn(&self.settings, self.port);
         }
         has_ended

@@ -1,6 +1,6 @@
 //! What the catalogs, the statistics and the views of the server say about others.
 
-use super::Proof::Hit;
+use super::Proof::{Hit, Row};
 use super::Step::{Bytes, Sql, Victim};
 use super::{Attack, Open, attack};
 use crate::range::Known;
@@ -160,13 +160,20 @@ pub(super) const ATTACKS: &[Attack] = &[
             Sql("explain (format json, settings, verbose) select * from \"Secret\" where \"workspaceId\" = '{theirs}'"),
         ],
     ),
+    // There are as many, and the attacker has 24.
     attack(
-        "estimates in EXPLAIN",
+        "how many rows the victim has, by EXPLAIN",
+        &[Sql("explain select 1 from \"Segment\" where \"workspaceId\" = '{theirs}'")],
+    )
+    .proof(Row("rows=16 "))
+    .open(Open::WithoutGuard),
+    attack(
+        "the same where no EXPLAIN shows",
         &[
-            Sql("explain (format json) select 1 from \"UserPropertyAssignment\""),
             Sql(
-                "do $$ declare j json; begin execute 'explain (format json) select 1 from \"Secret\"' into j; raise notice '%', j; end $$",
+                "do $$ declare j json; begin execute 'explain (format json) select 1 from \"Segment\"' into j; raise notice '%', j; end $$",
             ),
+            Sql("select query_to_xml('explain select 1 from \"Segment\"', true, true, '')"),
         ],
     ),
     attack(

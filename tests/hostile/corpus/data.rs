@@ -3,7 +3,7 @@
 use pgcordon_tests::wire::{bind, close, describe, execute, frame, parse, query, sync};
 
 use super::Proof::{Code, Hit};
-use super::Step::{Bytes, Sql, Victim};
+use super::Step::{Bytes, Sql, Update, Victim};
 use super::{Attack, Open, attack};
 use crate::range::Known;
 
@@ -72,5 +72,5 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("numbers that others took", &[Sql("select last_value from \"Broadcast_number_seq\""), Sql("select setval('\"Broadcast_number_seq\"', 1)"), Sql("select currval('\"Broadcast_number_seq\"')"), Sql("select 'hit' where lastval() > 0")]).proof(Hit),
     attack("how many numbers others took", &[Sql("insert into \"Broadcast\" (name) values ('first')"), Victim, Sql("insert into \"Broadcast\" (name) values ('second')"), Sql("select 'hit' where (select max(number) - min(number) from \"Broadcast\" where name in ('first', 'second')) > 1")]).proof(Hit).open(Open::Always),
     attack("how many numbers there are", &[Sql("select 'hit' where pg_sequence_last_value('\"Broadcast_number_seq\"') > (select count(*) from \"Broadcast\")"), Sql("select 'hit' from pg_sequences where last_value is not null")]).proof(Hit).open(Open::Always),
-    attack("whether a row has been updated, by its place", &[Victim, Sql("select 'hit' from generate_series(0, 2) b, generate_series(1, 60) i, lateral (select ('(' || b || ',' || i || ')')::tid) t (t) where b < pg_relation_size('\"Secret\"') / 8192 and currtid2('\"Secret\"', t) <> t and not exists (select from \"Secret\" s where s.ctid = currtid2('\"Secret\"', t))")]).proof(Hit),
+    attack("which rows others have updated, by their place", &[Update, Sql("select 'hit' from generate_series(0, 2) b, generate_series(1, 120) i, lateral (select format('(%s,%s)', b, i)::tid) t (t) where b < pg_relation_size('\"Secret\"') / 8192 and currtid2('\"Secret\"'::text, t) <> t limit 1")]).proof(Hit),
 ];

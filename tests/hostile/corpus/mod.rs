@@ -37,6 +37,8 @@ pub(crate) enum Step {
     Door(fn(&Known) -> Vec<u8>),
     /// The victim does its work in between.
     Victim,
+    /// The victim updates a row, to what it was.
+    Update,
     /// A statement of the victim's is on its way while what follows is done.
     Busy,
 }
@@ -48,6 +50,8 @@ pub(crate) enum Proof {
     Marker,
     /// A row or notice with the word `hit`.
     Hit,
+    /// A row that has this in it.
+    Row(&'static str),
     /// An error with this SQLSTATE.
     Code(&'static str),
 }

@@ -4,8 +4,16 @@
 
 mod channels;
 mod context;
+mod corpus;
 mod homes;
+mod ledger;
+mod line;
 mod privilege;
 mod protocol;
+mod range;
 mod residue;
+mod serializable;
 mod stage;
+mod target;
+mod volley;
+mod walk;

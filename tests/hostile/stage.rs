@@ -10,6 +10,7 @@ const CANARY: &str = "canary-of-globex";
 pub(crate) struct Stage {
     pub(crate) dev: Dev,
     pub(crate) attacker: Wire,
+    pub(crate) pool_size: usize,
     victim: Wire,
     before: Vec<String>,
 }
@@ -17,8 +18,8 @@ pub(crate) struct Stage {
 impl Stage {
     fn new(pool_size: usize, guard: bool) -> Self {
         // Its own: what an attacker holds on the only connection of a pool keeps everybody waiting, other tests too.
-        let pool_size = pool_size.to_string();
-        let options = ["--pool-size", &pool_size, "--no-guard"];
+        let size = pool_size.to_string();
+        let options = ["--pool-size", &size, "--no-guard"];
         let dev = Dev::start(if guard { &options[..2] } else { &options });
         let mut victim = Wire::open(dev.globex());
         victim.query(&format!(
@@ -26,7 +27,7 @@ impl Stage {
         ));
         let before = state(&mut victim);
         assert!(before.iter().any(|line| line.contains(CANARY)), "the canary is there");
-        Self { attacker: Wire::open(dev.acme()), victim, before, dev }
+        Self { attacker: Wire::open(dev.acme()), pool_size, victim, before, dev }
     }
 
     /// The victim works, on whatever the attacker left.

@@ -26,7 +26,8 @@ impl Cluster {
         })
     }
 
-    fn start() -> Self {
+    /// A new one.
+    pub fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("pgcordon-cluster-").tempdir().unwrap();
         if is_root() {
             let id = |flag: &str| {
@@ -64,7 +65,7 @@ impl Drop for Cluster {
     }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 

@@ -2,6 +2,7 @@
 //! scratch Postgres, and a running `pgcordon dev`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption of a test is a failed test")]
 
+pub mod bouncer;
 pub mod certificates;
 pub mod cluster;
 pub mod dev;

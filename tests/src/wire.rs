@@ -122,7 +122,8 @@ impl Wire {
     pub fn authenticate(&mut self, secret: &str) -> Result<(), Message> {
         let mut scram = None;
         loop {
-            let message = self.read().expect("an answer to the login");
+            // Who is hung up on is refused too: by a message of no type.
+            let Some(message) = self.read() else { return Err(Message { tag: 0, body: Vec::new() }) };
             match (message.tag, message.body.first_chunk::<4>().map(|code| i32::from_be_bytes(*code))) {
                 (b'R', Some(0)) => {}
                 (b'R', Some(3)) => self.send(&frame(b'p', format!("{secret}\0").as_bytes())),

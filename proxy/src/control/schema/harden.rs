@@ -30,14 +30,15 @@ pub struct Hardened {
     pub refused: Vec<(String, String)>,
 }
 
-/// Functions of `pg_catalog` whose EXECUTE nobody but administrators needs, by pattern of their names.
+/// Functions of `pg_catalog` whose EXECUTE nobody but administrators needs, by pattern of their names. `currtid2` knows no policies: it tells
+/// which rows of a table have been updated, whoever's they are.
 const FUNCTIONS: &str = "\
     p.proname IN ('pg_cancel_backend', 'pg_terminate_backend', 'pg_prepared_statement', 'pg_cursor', 'pg_lock_status', \
         'pg_blocking_pids', 'pg_safe_snapshot_blocking_pids', 'pg_isolation_test_session_is_blocked', 'pg_prepared_xact', \
         'pg_show_all_file_settings', 'pg_hba_file_rules', 'pg_export_snapshot', 'pg_notification_queue_usage', \
         'pg_log_backend_memory_contexts', 'pg_get_backend_memory_contexts', 'pg_get_shmem_allocations', 'pg_get_publication_tables', \
         'pg_get_replication_slots', 'pg_stat_statements', 'pg_stat_statements_info', 'pg_stat_statements_reset', \
-        'pg_database_size', 'pg_tablespace_size', 'pg_current_logfile', 'pg_logical_emit_message', 'pg_mcv_list_items', \
+        'pg_database_size', 'pg_tablespace_size', 'pg_current_logfile', 'pg_logical_emit_message', 'pg_mcv_list_items', 'currtid2', \
         'pg_available_wal_summaries', 'pg_wal_summary_contents', 'pg_get_wal_summarizer_state') \
     OR p.proname LIKE 'pg\\_stat\\_get\\_%' OR p.proname LIKE 'pg\\_stat\\_reset%' OR p.proname LIKE 'pg\\_ls\\_%' \
     OR p.proname LIKE 'pg\\_read\\_%' OR p.proname LIKE 'pg\\_replication\\_%' OR p.proname LIKE 'pg\\_logical\\_slot\\_%'";

@@ -96,6 +96,73 @@ fn two_connections_of_one_request_dont_deadlock() {
     assert_eq!(first.query("commit"), "C(COMMIT) Z(I)");
 }
 
+/// What keeps a server connection to its client, and how the client sees that it has it.
+const KEPT: [(&str, &str, &str); 5] = [
+    ("create temp table kept (a int)", "select count(*) from kept", "0"),
+    ("load 'plpgsql'", "show plpgsql.variable_conflict", "error"),
+    ("begin; declare c scroll cursor with hold for select 7; commit", "fetch absolute 1 from c", "7"),
+    ("prepare p as select 8", "execute p", "8"),
+    ("select pg_advisory_lock(9)", "select count(*) from pg_locks where objid = 9 and pid = pg_backend_pid()", "1"),
+];
+
+#[test]
+fn two_connections_of_one_request_dont_deadlock_either_when_they_are_kept() {
+    let dev = Dev::start(&["--pool-size", "2", "--superuser-key"]);
+    let url = dev.text("/superuser/dsn");
+    // With them there are more clients than process ids, and the two may have been told the same.
+    let mut idle: Vec<Wire> = (0..3).map(|_| Wire::open(url)).collect();
+    for (keep, look, seen) in KEPT {
+        let (mut first, mut second) = (Wire::open(url), Wire::open(url));
+        // Kept before the other begins, and while the other is in a transaction.
+        first.query(keep);
+        assert_eq!(second.query("begin"), "C(BEGIN) Z(T)", "{keep}");
+        assert_eq!(first.value(look), seen, "{keep}");
+        assert_eq!(second.value("select 1"), "1", "{keep}");
+        first.query("discard all");
+        first.query(keep);
+        assert_eq!(first.value(look), seen, "{keep}");
+        assert_eq!(second.query("commit"), "C(COMMIT) Z(I)", "{keep}");
+        // Whoever else there is shares the other connection.
+        for each in &mut idle {
+            assert_eq!(each.value("select 1"), "1", "{keep}");
+        }
+        // Kept by one that is in a transaction, with the other between its statements.
+        assert_eq!(second.query("begin"), "C(BEGIN) Z(T)", "{keep}");
+        second.query("create temp table others (a int)");
+        assert_eq!(first.value(look), seen, "{keep}");
+        assert_eq!(second.query("commit"), "C(COMMIT) Z(I)", "{keep}");
+        assert_eq!((first.value(look).as_str(), second.value("select count(*) from others").as_str()), (seen, "0"));
+        second.query("discard all");
+        assert_eq!(idle[0].value("select 1"), "1", "{keep}");
+        first.hang_up();
+    }
+}
+
+#[test]
+fn who_finds_every_connection_kept_is_told_and_the_others_lose_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("short.toml");
+    std::fs::write(&config, "[pool]\nwait_timeout_ms = 500\n").unwrap();
+    let dev = Dev::start(&["--pool-size", "2", "--superuser-key", "--config", config.to_str().unwrap()]);
+    let url = dev.text("/superuser/dsn");
+    // Of one advisory lock the second would wait inside Postgres.
+    for (keep, look, seen) in KEPT.into_iter().filter(|each| !each.0.contains("lock")) {
+        // Two requests with one connection each; both want a second.
+        let (mut first, mut second) = (Wire::open(url), Wire::open(url));
+        let (mut of_first, mut of_second) = (Wire::open(url), Wire::open(url));
+        first.query(keep);
+        second.query(keep);
+        assert_eq!(of_first.query("select 1"), "E(53300) Z(I)", "{keep}");
+        assert_eq!(of_second.query("select 1"), "E(53300) Z(I)", "{keep}");
+        assert_eq!((first.value(look).as_str(), second.value(look).as_str()), (seen, seen), "{keep}");
+        // As soon as one gives up what it keeps, both go on.
+        second.query("discard all");
+        assert_eq!((of_first.value("select 1").as_str(), of_second.value("select 1").as_str()), ("1", "1"), "{keep}");
+        assert_eq!(first.value(look), seen, "{keep}");
+        first.hang_up();
+    }
+}
+
 #[test]
 fn an_idle_client_holds_no_connection() {
     let dev = Dev::shared(1);

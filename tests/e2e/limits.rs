@@ -143,6 +143,21 @@ fn a_transaction_has_its_time_and_a_client_in_it_may_not_sleep() {
 }
 
 #[test]
+fn a_client_that_is_still_sending_does_something() {
+    let (dev, _directory) = limited(2, "idle_in_transaction_timeout_ms = 400");
+    let mut wire = Wire::open(dev.acme());
+    assert_eq!(wire.query("begin"), "C(BEGIN) Z(T)");
+    // Longer than what is read before it is passed on.
+    let long = wire::query(&format!("select length('{}')", "x".repeat(3 << 20)));
+    for piece in long.chunks(long.len() / 12) {
+        wire.send(piece);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(wire.until(b'Z'), "T D(3145728) C(SELECT 1) Z(T)");
+    assert_eq!(wire.query("commit"), "C(COMMIT) Z(I)");
+}
+
+#[test]
 fn waiting_for_a_lock_has_its_time() {
     let (dev, _directory) = limited(4, "lock_timeout_ms = 300");
     let (mut holder, mut waiter) = (Wire::open(dev.acme()), Wire::open(dev.acme()));

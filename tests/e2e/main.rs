@@ -4,6 +4,7 @@
 mod applications;
 mod audit;
 mod bad_input;
+mod binding_faults;
 mod books;
 mod cancelling;
 mod catalog_queries;

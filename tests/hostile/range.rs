@@ -259,6 +259,7 @@ impl Range {
                 let mut victim = again(&self.target.globex());
                 victim.query(&format!("begin; {says} update \"Secret\" set value = value where id = '{ROW}'; commit"));
             }
+            Step::Counted => drop(self.ledger.admin.query("vacuum analyze")),
             Step::Busy => {
                 let mut line = Line::new(again(&self.target.globex()));
                 line.wire.send(&query("select pg_sleep(0.15), 'unharmed'"));

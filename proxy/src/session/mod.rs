@@ -338,9 +338,11 @@ impl Session {
         }
     }
 
-    /// Which statement runs, and in which transaction: other numbers than before when it is another one.
+    /// Which statement runs, or how much of it is still to come, and in which transaction: other numbers than before when
+    /// something has come of it.
     pub fn place(&self) -> (u64, u64) {
-        (self.expects.head_at(), self.ended)
+        let to_come = u64::try_from(self.passing).unwrap_or(u64::MAX);
+        (self.expects.head_at().wrapping_add(to_come << 32), self.ended)
     }
 
     /// The proxy cancels what runs, and this is why; or it no longer does.

@@ -1,7 +1,7 @@
 //! What the catalogs, the statistics and the views of the server say about others.
 
 use super::Proof::{Hit, Row};
-use super::Step::{Bytes, Sql, Victim};
+use super::Step::{Bytes, Counted, Sql, Victim};
 use super::{Attack, Open, attack};
 use crate::range::Known;
 use pgcordon_tests::wire::function_call;
@@ -163,7 +163,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     // There are as many, and the attacker has 24.
     attack(
         "how many rows the victim has, by EXPLAIN",
-        &[Sql("explain select 1 from \"Segment\" where \"workspaceId\" = '{theirs}'")],
+        &[Counted, Sql("explain select 1 from \"Segment\" where \"workspaceId\" = '{theirs}'")],
     )
     .proof(Row("rows=16 "))
     .open(Open::WithoutGuard),

@@ -39,6 +39,8 @@ pub(crate) enum Step {
     Victim,
     /// The victim updates a row, to what it was.
     Update,
+    /// Postgres gathers its statistics anew, as it does from time to time.
+    Counted,
     /// A statement of the victim's is on its way while what follows is done.
     Busy,
 }

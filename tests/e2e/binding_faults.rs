@@ -1,0 +1,116 @@
+//! Binds that fail. A tenant's statement runs in its own workspace or not at all, whatever hits the bind: cancels that arrive when
+//! they may, server processes that are terminated, and an error within the bind itself.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use pgcordon_tests::dev::Dev;
+use pgcordon_tests::wire::{self, Wire};
+
+/// Rounds of each client.
+const ROUNDS: usize = 120;
+
+/// Every tenth time a bind ends as Postgres ends a statement for which there is no memory.
+const OUT_OF_MEMORY: &str = "\
+    alter function cordon.mark() rename to true_mark; \
+    create function cordon.mark() returns bool language plpgsql as $$ begin \
+        if random() < 0.1 then raise 'out of memory' using errcode = '53200'; end if; return cordon.true_mark(); end $$; \
+    grant execute on function cordon.mark() to public; \
+    select pg_terminate_backend(pid) from pg_stat_activity where usename = 'pgcordon_app'";
+
+/// What a client has seen.
+#[derive(Default)]
+struct Seen {
+    answers: AtomicUsize,
+    errors: AtomicUsize,
+}
+
+#[test]
+fn a_bind_that_fails_lets_no_statement_run_in_another_workspace() {
+    let dev = &Dev::start(&["--pool-size", "2"]);
+    let mut admin = dev.admin();
+    admin.query(OUT_OF_MEMORY);
+    let (stop, seen) = (AtomicBool::new(false), Seen::default());
+    thread::scope(|scope| {
+        let fault = scope.spawn(|| hit(dev, &stop));
+        let clients: Vec<_> = (0..6)
+            .map(|number| {
+                let (seen, place) = (&seen, number % 2);
+                scope.spawn(move || work(dev, place, number, seen))
+            })
+            .collect();
+        let ended: Vec<_> = clients.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        stop.store(true, Ordering::Relaxed);
+        fault.join().unwrap();
+        ended.into_iter().for_each(|each| each.unwrap());
+    });
+    let astray = "select count(*) from \"Segment\" s join \"Workspace\" w on w.id = s.\"workspaceId\" \
+        where s.name like '%-bound-%' and split_part(s.name, '-', 1) <> lower(w.name)";
+    assert_eq!(admin.value(astray), "0");
+    let (answers, errors) = (seen.answers.into_inner(), seen.errors.into_inner());
+    assert!(answers > ROUNDS && errors > ROUNDS / 10, "{answers} answers and {errors} errors say little");
+    let failed = "select count(*) from cordon.audit_event where event_type = 'CONTEXT_FAILED'";
+    let told = (0..1000).any(|_| {
+        thread::sleep(std::time::Duration::from_millis(10));
+        admin.value(failed) != "0"
+    });
+    assert!(told, "no bind has failed");
+}
+
+/// Cancels what runs for tenants, and ends some of it, as it comes.
+fn hit(dev: &Dev, stop: &AtomicBool) {
+    let mut admin = dev.admin();
+    // A login to Postgres that is hit is tried again by itself, and says nothing of binds.
+    let any = "from pg_stat_activity where usename = 'pgcordon_app' and clock_timestamp() - backend_start > '50 ms' order by random() limit 1";
+    for number in 0_usize.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let what = if number % 40 == 39 { "pg_terminate_backend" } else { "pg_cancel_backend" };
+        admin.query(&format!("select {what}(pid) {any}"));
+        // Else none would come to anything.
+        thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+/// A tenant that reads and writes, and begins again when it was ended.
+fn work(dev: &Dev, place: usize, number: usize, seen: &Seen) {
+    let name = ["acme", "globex"][place];
+    let url = [dev.acme(), dev.globex()][place];
+    let own = dev.text(&format!("/workspaces/{place}/id"));
+    let mut wire = None;
+    for round in 0..ROUNDS {
+        let Some(client) = wire.as_mut() else {
+            wire = Wire::try_open(url, &[]).ok();
+            continue;
+        };
+        let read = "select string_agg(distinct \"workspaceId\"::text, ',') from \"Segment\"";
+        let insert = format!(
+            "insert into \"Segment\" (name) values ('{name}-bound-{number}-{round}') returning \"workspaceId\""
+        );
+        let sent = match round % 3 {
+            0 => wire::query(read),
+            1 => wire::query(&format!("begin; {insert}; commit")),
+            _ => [wire::extended(read, &[]), wire::extended(&insert, &[])].concat(),
+        };
+        client.send(&sent);
+        let mut cycles = if round % 3 == 2 { 2 } else { 1 };
+        while cycles > 0 {
+            let Some(message) = client.read() else {
+                wire = None;
+                break;
+            };
+            match message.tag {
+                b'D' => {
+                    assert_eq!(message.word(), format!("D({own})"), "{name} sees another workspace");
+                    seen.answers.fetch_add(1, Ordering::Relaxed);
+                }
+                b'E' => {
+                    seen.errors.fetch_add(1, Ordering::Relaxed);
+                }
+                b'Z' => cycles -= 1,
+                _ => {}
+            }
+        }
+    }
+}

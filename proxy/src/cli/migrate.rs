@@ -37,6 +37,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
             );
             say!("TO {} needs a superuser, and Postgres 15 or newer", upstream.roles.cordon);
         }
+        if !done.signals {
+            say!(
+                "server processes that go on without a client can't be ended, nor waits for locks be seen: {} needs pg_signal_backend",
+                upstream.roles.control
+            );
+        }
         Ok(())
     })
 }

@@ -310,8 +310,8 @@ fn for_a_workspace_that_has_nothing_the_busy_give_way_who_have_more_than_one_and
     for number in [1, 1, 1, 2] {
         world.want(tenant(number), 0);
     }
-    world.want(tenant(3), 0);
     world.settle();
+    world.want(tenant(3), 0);
     world.now += 2 * patience;
     let patient = Overdrawn { idle: vec![tenant(1)], busy: vec![] };
     assert_eq!(world.roster.overdrawn(patience, world.now), patient);

@@ -444,7 +444,7 @@ fn what_breaks_a_rule_is_told_with_what_it_is_about() {
         ("select ts_rewrite('a'::tsquery, 'select 1')", "dynamic_sql ts_rewrite"),
         ("select * from public.crosstab('select 1') as t (a int)", "dynamic_sql crosstab"),
         ("select xpath('//a', '<a/>')", "dynamic_sql xpath"),
-        ("select 1 where xmlexists('//a' passing '<a/>'::xml)", "dynamic_sql xmlexists"),
+        ("select 1 where xmlexists('//a' passing ('<a/>'::xml))", "dynamic_sql xmlexists"),
         ("select * from t, xmltable('//a' passing (t.x) columns b text path '.')", "dynamic_sql xmltable"),
         ("select lo_from_bytea(0, 'x')", "large_objects lo_from_bytea"),
         ("with x as (select lo_get(1)) insert into t select * from x", "large_objects lo_get"),

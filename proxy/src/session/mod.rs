@@ -7,6 +7,7 @@
 
 mod admission;
 mod asynchronous;
+mod attachment;
 mod channels;
 mod client;
 mod client_statements;
@@ -28,25 +29,25 @@ mod tests;
 mod transaction;
 mod trial;
 mod watched;
+mod writes;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::backend::{BackendState, Bodies, Parameters, SessionId, Settings};
-use crate::domain::limits::SEAL_LIFE;
 use crate::domain::{Fault, KeyId, WorkspaceId};
 use crate::limits::Phase;
 use crate::quota::meter::Change;
 use crate::quota::{Accounts, ResourceId};
 use crate::sql::{Analysis, Catalog, PinReason, Rules};
-use crate::tenant::{ChannelKey, ContextNames, Guard, MeterTag, Seal, SigningKeys, context};
-use crate::wire::{Outbound, author, inject};
+use crate::tenant::{ChannelKey, ContextNames, Guard, SigningKeys};
+use crate::wire::{Outbound, author};
 
 use admission::Asked;
 use channels::Channels;
 use effects::{Barrier, Removal};
-use expect::{BindStep, Expect, Expects, Injected};
+use expect::{Expect, Expects};
 use lodging::Lodging;
 use outcome::Deciding;
 use portals::Portals;
@@ -404,115 +405,5 @@ impl Session {
     /// Why the client keeps its server connection, if it does.
     pub fn pinned(&self) -> Option<PinReason> {
         self.pin.or(self.stays)
-    }
-
-    /// Takes a server connection into use: gives it the session's settings and, unless it is bound already, the
-    /// workspace's context, in front of everything else.
-    pub fn attach(&mut self, backend: &mut BackendState, must_bind: bool, core: &Core<'_>, lanes: &mut Lanes) {
-        if must_bind {
-            backend.unsealed();
-        }
-        self.lodging.arrived = true;
-        self.open_context(&[], backend, core, lanes);
-    }
-
-    /// Writes what is missing on the server connection. Called whenever the client is about to begin a new statement.
-    fn open_context(&mut self, input: &[u8], backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
-        // First, for a client's own timeouts are not meant for it.
-        self.bind_context(input, backend, core, lanes);
-        if !Arc::ptr_eq(backend.settings(), &self.settings) {
-            let had = backend.settings().clone();
-            for change in had.changes_to(&self.settings) {
-                let (name, value) = match change {
-                    crate::backend::settings::Change::Set(name, value) => (name, Some(value)),
-                    crate::backend::settings::Change::Reset(name) => (name, None),
-                };
-                inject::set_config(lanes.server.author(input), name.as_bytes(), value);
-                self.expects.push(Expect::Injected(Injected::Setting), &mut lanes.client);
-            }
-            backend.given(self.settings.clone());
-        }
-    }
-
-    /// Writes the workspace's context, unless the server connection has it.
-    fn bind_context(&mut self, input: &[u8], backend: &mut BackendState, core: &Core<'_>, lanes: &mut Lanes) {
-        let Some(workspace) = self.workspace else { return };
-        let key = core.signing_keys.newest();
-        if backend.is_sealed(core.now, key.id()) {
-            return;
-        }
-        let database_now = core.now.saturating_add(backend.clock_offset());
-        let seal = Seal::new(key, workspace, backend.pid(), database_now);
-        let (sealed, mark) = ((workspace, &seal), backend.mark());
-        context::bind(lanes.server.author(input), core.names, sealed, mark, (core.seed)());
-        seal.as_str().clone_into(&mut self.sealed_with);
-        backend.set_meter_tag(MeterTag::new(key, backend.pid()));
-        for step in BindStep::all(mark.is_some()) {
-            self.expects.push(Expect::Injected(Injected::Bind(step)), &mut lanes.client);
-        }
-        let half_life = i64::try_from(SEAL_LIFE.as_secs() / 2).unwrap_or(0);
-        backend.sealed(core.now.saturating_add(half_life), key.id());
-    }
-
-    /// Opens the session on a server connection without a statement of the client, to learn what the client is greeted with:
-    /// what the server reports then, and [`Session::take_reported`].
-    pub fn greet(&mut self, backend: &mut BackendState, must_bind: bool, core: &Core<'_>, lanes: &mut Lanes) {
-        self.reported = Some(Reported::default());
-        self.attach(backend, must_bind, core, lanes);
-    }
-
-    /// What the server said since [`Session::greet`].
-    pub fn take_reported(&mut self) -> Reported {
-        self.reported.take().unwrap_or_default()
-    }
-
-    /// The server connection is gone before the session's statements ran in its workspace: each cycle under way is
-    /// answered with the fault, and the session is idle again.
-    pub fn detach_failed(&mut self, fault: &Fault, lanes: &mut Lanes) {
-        let statements = &mut self.statements;
-        let cycles = self.expects.abandon(|each| statements.undo(each));
-        let out = lanes.client.author(&[]);
-        for _ in 0..cycles {
-            author::error(out, author::Severity::Error, fault);
-            author::ready(out);
-        }
-        if self.in_cycle {
-            author::error(out, author::Severity::Error, fault);
-            self.refusing = true;
-        }
-        self.dropping = self.passing;
-        self.detached();
-    }
-
-    /// The server connection was given back or is gone.
-    pub fn detached(&mut self) {
-        self.status = b'I';
-        self.ended += 1;
-        self.stopped = None;
-        self.in_cycle = false;
-        self.skipping = false;
-        self.copying_in = false;
-        self.early_data = false;
-        self.copy_synced = 0;
-        self.copy_failed = false;
-        self.copy_refused = false;
-        self.passing = 0;
-        self.relaying = 0;
-        self.discarding = 0;
-        self.pin = None;
-        self.stays = None;
-        self.lodging.discarding = false;
-        self.touched.clear();
-        self.touched_in_doubt = false;
-        self.ungiven = false;
-        self.barrier = Barrier::None;
-        self.removal = Removal::default();
-        self.thrown_away.clear();
-        self.awaiting = false;
-        self.portals.clear();
-        self.channels.clear();
-        self.metered.clear();
-        self.deciding = None;
-        self.holds_query = false;
     }
 }

@@ -23,6 +23,7 @@ use super::outlet::Outlet;
 use super::registry::{CancelTarget, Order, Registered};
 use super::socket::ClientSocket;
 
+mod asking;
 mod leasing;
 mod see_out;
 mod stint;
@@ -306,63 +307,6 @@ impl Driver {
         let core = self.core.clone();
         let lanes = &mut *core.lanes();
         self.session.detach_failed(fault, lanes);
-        flush_client(&mut self.to_client, &mut self.socket, lanes, &[])
-    }
-
-    /// A held statement was executed: its rows are reserved, and the client is told of its success, or of the refusal.
-    async fn reserve(&mut self, mut request: Request) -> Result<(), End> {
-        loop {
-            self.ask(request).await?;
-            let lanes = &mut *self.core.lanes();
-            let Some(lease) = &mut self.lease else { return Ok(()) };
-            let next = self.core.with(&self.database, |core| self.session.proceed(&[], &mut lease.state, core, lanes));
-            let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(&[]), &mut idle_context());
-            lanes.server.clear();
-            flush_client(&mut self.to_client, &mut self.socket, lanes, &[])?;
-            if sent.is_err() {
-                return Err(self.server_lost());
-            }
-            match next {
-                Some(next) => request = next,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Reserves rows, or learns that they don't fit. An order to end isn't kept waiting.
-    async fn ask(&mut self, request: Request) -> Result<(), End> {
-        let Some(workspace) = self.binding.workspace() else { return Ok(()) };
-        let answer = {
-            let slot = self.registered.slot().clone();
-            let accounts = self.core.shared.accounts.clone();
-            let reserving = accounts.reserve(workspace, request.resource, request.rows, request.own);
-            let mut reserving = std::pin::pin!(reserving);
-            poll_fn(|context| {
-                slot.watch(context.waker());
-                match slot.ordered() {
-                    None | Some(Order::Drain) => {}
-                    Some(order) => return Poll::Ready(Err(End::Fault(farewell(order)))),
-                }
-                reserving.as_mut().poll(context).map(Ok)
-            })
-            .await?
-        };
-        let answer = answer.map_err(|refusal| Fault::from(&refusal));
-        self.core.with(&self.database, |core| self.session.answered(request, answer, core));
-        Ok(())
-    }
-
-    /// A write is done: the client hears of it when its record is on disk. The server connection doesn't wait for that.
-    async fn record_and_tell(&mut self) -> Result<(), End> {
-        let happened = self.session.take_owed();
-        if self.lease.is_some() && self.session.may_leave() {
-            self.core.counters.transaction();
-            self.leave().await;
-        }
-        let recorded = super::audit::happened_durably(&self.core, &self.client, &self.binding, happened).await;
-        recorded.map_err(End::Fault)?;
-        let lanes = &mut *self.core.lanes();
-        self.session.release_withheld(lanes);
         flush_client(&mut self.to_client, &mut self.socket, lanes, &[])
     }
 

@@ -82,14 +82,10 @@ const SCALAR_FUNCTIONS: [&str; 66] = [
 impl Walk<'_> {
     /// An expression that isn't a name, a call or a constant alone, or a part of one.
     pub(super) fn expression(&mut self, inner: &Inner) {
+        if let Some(operands) = operands(inner) {
+            return self.all(operands);
+        }
         match inner {
-            Inner::BoolExpr(each) => self.all(&each.args),
-            Inner::CoalesceExpr(each) => self.all(&each.args),
-            Inner::MinMaxExpr(each) => self.all(&each.args),
-            Inner::GroupingFunc(each) => self.all(&each.args),
-            Inner::RowExpr(row) => self.all(&row.args),
-            Inner::AArrayExpr(array) => self.all(&array.elements),
-            Inner::GroupingSet(set) => self.all(&set.content),
             Inner::NullTest(test) => self.maybe(&test.arg),
             Inner::BooleanTest(test) => self.maybe(&test.arg),
             Inner::NamedArgExpr(named) => self.maybe(&named.arg),
@@ -283,5 +279,19 @@ impl Walk<'_> {
         if let Some((schema, name)) = qualified(names) {
             self.attempts.name(schema, name);
         }
+    }
+}
+
+/// The parts of an expression that is nothing but a list of them.
+fn operands(inner: &Inner) -> Option<&[Node]> {
+    match inner {
+        Inner::BoolExpr(each) => Some(&each.args),
+        Inner::CoalesceExpr(each) => Some(&each.args),
+        Inner::MinMaxExpr(each) => Some(&each.args),
+        Inner::GroupingFunc(each) => Some(&each.args),
+        Inner::RowExpr(row) => Some(&row.args),
+        Inner::AArrayExpr(array) => Some(&array.elements),
+        Inner::GroupingSet(set) => Some(&set.content),
+        _ => None,
     }
 }

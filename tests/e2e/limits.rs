@@ -264,7 +264,7 @@ fn workspaces_that_keep_themselves_busy_dont_shut_one_out_that_has_nothing() {
     let (slow, mut victim) = (wire::query("select pg_sleep(3600)"), Wire::open(dev.globex()));
     hostile.send(&slow);
     another.send(&slow);
-    await_running_twice(&mut dev.admin());
+    await_active(&mut dev.admin(), 2);
     assert_eq!(victim.query("select 1"), "T D(1) C(SELECT 1) Z(I)");
     let said = [hostile.is_over(), another.is_over()];
     assert_eq!(said, [false, false], "they are only cancelled");
@@ -286,11 +286,6 @@ fn workspaces_that_keep_themselves_busy_dont_shut_one_out_that_has_nothing() {
             assert_eq!(said, "T D(1) C(SELECT 1) Z(I)", "{before}");
         });
     }
-}
-
-fn await_running_twice(admin: &mut Wire) {
-    let active = "select count(*) from pg_stat_activity where usename = 'pgcordon_app' and state = 'active'";
-    eventually("both run", || admin.value(active) == "2");
 }
 
 #[test]
@@ -316,12 +311,11 @@ fn statements_that_nobody_can_stop_are_never_more_than_the_workspaces_share_of_s
     let mut admin = dev.admin();
     assert_eq!(Wire::open(dev.acme()).query(DEAF), "E(42501) Z(I)", "hardened");
     admin.query("grant execute on function xpath(text, xml), xpath(text, xml, text[]) to public");
-    let active = "select count(*) from pg_stat_activity where usename = 'pgcordon_app' and state = 'active'";
     // Begun and left, as many as the workspace may have; and then as many again.
     for number in 1..=3 {
         let mut wire = Wire::open(dev.acme());
         wire.send(&wire::query(DEAF));
-        eventually("it runs", || admin.value(active).parse::<u32>().unwrap() >= number);
+        await_active(&mut admin, number);
         wire.hang_up();
     }
     let more: Vec<Wire> = (0..3)
@@ -336,9 +330,9 @@ fn statements_that_nobody_can_stop_are_never_more_than_the_workspaces_share_of_s
     // As soon as those who left are gone, the others run if they may.
     eventually("they run or wait", || {
         let kept = dev.metric(&ending) == 3 && dev.metric(&waiting) == 3;
-        kept || admin.value(active).parse::<u32>().unwrap() > 3
+        kept || admin.value(ACTIVE).parse::<u32>().unwrap() > 3
     });
-    assert_eq!(admin.value(active), "3", "more than the workspace's share");
+    assert_eq!(admin.value(ACTIVE), "3", "more than the workspace's share");
     drop(more);
     // Another workspace has its server connection all the while.
     assert_eq!(Wire::open(dev.globex()).query("select 1"), "T D(1) C(SELECT 1) Z(I)");
@@ -370,14 +364,16 @@ fn a_function_that_catches_the_cancel_is_terminated_and_so_is_its_session() {
     // Left alone it ends as well.
     let mut wire = Wire::open(dev.acme());
     wire.send(&wire::query(stubborn));
-    await_any(&mut admin);
+    await_active(&mut admin, 1);
     wire.hang_up();
     await_processes(&mut admin, "0");
     assert_eq!(Wire::open(dev.acme()).query("select 1"), "T D(1) C(SELECT 1) Z(I)");
 }
 
-/// Until something runs.
-fn await_any(admin: &mut Wire) {
-    let active = "select count(*) from pg_stat_activity where usename = 'pgcordon_app' and state = 'active'";
-    eventually("one runs", || admin.value(active) != "0");
+/// What runs for tenants.
+const ACTIVE: &str = "select count(*) from pg_stat_activity where usename = 'pgcordon_app' and state = 'active'";
+
+/// Waits until so many statements of tenants run.
+fn await_active(admin: &mut Wire, least: u32) {
+    eventually("they run", || admin.value(ACTIVE).parse::<u32>().unwrap() >= least);
 }

@@ -1,5 +1,6 @@
 //! Answers what is asked about server processes, on a connection of the control role that is opened when it is needed and closed
-//! when it hasn't been for a while. `pgcordon migrate` gives that role what it takes.
+//! when it hasn't been for a while. `pgcordon migrate` gives that role what it takes. Since when a process waits for a lock is known
+//! from Postgres 14 on (docs, pg_locks: waitstart).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a client does with the server connection that it has, and since when. The client's own task notes it, two plain stores
+//! What a client does with the server connection that it has, and since when. The client's own task notes it, a few plain stores
 //! for a transaction; the watch reads it a few times in a second. Time is told by a beat, so that nobody asks a clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -250,7 +250,7 @@ fn shared(
         bodies: crate::backend::Bodies::default(),
         names: settings.context_names(),
         upstream,
-        live: ArcSwap::from_pointee(live(settings)?),
+        live: Arc::new(ArcSwap::from_pointee(live(settings)?)),
         mock_secret: MockSecret::random(),
         databases: settings.upstream.databases.clone(),
         recorder,
@@ -348,6 +348,8 @@ impl Core {
             let core = CoreContext::new(self.shared, Pools::new(self.pools, self.number), self.counters);
             let tended = core.clone();
             tokio::task::spawn_local(async move { tended.pools.tend().await });
+            let timed = core.clone();
+            tokio::task::spawn_local(async move { timed.keep_time().await });
             tokio::task::spawn_local(pass_revocations(core.clone(), self.revoked));
             accept::serve(core, self.queue).await;
             // The door is shut. The clients that are left end by the orders they are given.

@@ -4,4 +4,4 @@ pub mod counters;
 pub mod exporter;
 mod quota;
 
-pub use counters::{CoreCounters, DoorCounters, PinnedClient};
+pub use counters::{CoreCounters, DoorCounters, OpenClient, PinnedClient};

@@ -80,12 +80,12 @@ pub struct Pools {
 
 struct Here {
     pool: Rc<Pool>,
-    mail: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Drop for Here {
     fn drop(&mut self) {
-        self.mail.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -106,7 +106,8 @@ impl Pools {
         let shared = self.shared.pools.entry(key.clone()).or_insert_with(|| Arc::new(self.make(&key))).clone();
         let pool = Pool::new(shared, self.core);
         let mail = tokio::task::spawn_local(pool.clone().read_mail());
-        here.insert(key, Here { pool: pool.clone(), mail });
+        let patience = tokio::task::spawn_local(pool.clone().expire());
+        here.insert(key, Here { pool: pool.clone(), tasks: [mail, patience] });
         pool
     }
 

@@ -14,7 +14,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -130,6 +130,15 @@ impl PoolShared {
         mailbox.arrived.notify_one();
     }
 
+    /// A connection that comes back clean stays with its workspace and goes to the waiter here whose turn it is, if that is so.
+    fn hand_over(&self, id: BackendId, core: CoreId) -> Option<WaiterId> {
+        let mut inner = self.inner.lock();
+        let waiter = inner.roster.hand_over(id, core, clock::now())?;
+        self.attention.store(inner.roster.needs_attention(), Ordering::SeqCst);
+        self.wanted.store(inner.roster.wanted(), Ordering::SeqCst);
+        Some(waiter)
+    }
+
     /// Tells the roster something. Connections that its commands are about leave the stock with them.
     fn tell(&self, event: impl FnOnce(&mut Inner) -> Vec<Command>) -> Vec<Errand> {
         let mut inner = self.inner.lock();
@@ -173,6 +182,8 @@ pub struct Pool {
     core: CoreId,
     parked: RefCell<Vec<Parked>>,
     waiting: RefCell<HashMap<WaiterId, Rc<Waiting>, ahash::RandomState>>,
+    /// Nobody waited, and somebody does.
+    somebody_waits: Notify,
     /// Clients that make way when somebody waits, by the connection they have.
     yielding: RefCell<Vec<(BackendId, Waker)>>,
     /// How often something that was parked here was given back.
@@ -192,6 +203,7 @@ impl Pool {
             core,
             parked: RefCell::default(),
             waiting: RefCell::default(),
+            somebody_waits: Notify::new(),
             yielding: RefCell::default(),
             returns: Cell::new(0),
         })
@@ -231,17 +243,13 @@ impl Pool {
     /// 53300 when none became free in time; the fault of the upstream when none can be opened.
     pub async fn lease(self: &Rc<Self>, binding: &Binding, home: Option<&Home>) -> Result<Lease, Fault> {
         let (tenant, home) = (binding.tenant(), home.map(Home::id));
-        let deadline = tokio::time::sleep(self.shared.settings.wait_timeout());
-        let mut deadline = std::pin::pin!(deadline);
+        let now = clock::now();
+        let until = now + self.shared.settings.wait_timeout();
         loop {
-            let place = Place::take(self, |roster, id| roster.waits(id, tenant, self.core, home, clock::now()));
-            let answered = poll_fn(|context| match place.poll(context) {
-                Poll::Ready(answer) => Poll::Ready(Some(answer)),
-                Poll::Pending => deadline.as_mut().poll(context).map(|()| None),
-            })
-            .await;
+            let place = Place::take(self, until, |roster, id| roster.waits(id, tenant, self.core, home, now));
+            let answered = poll_fn(|context| place.poll(context)).await;
             drop(place);
-            let (backend, bound) = answered.unwrap_or_else(|| Err(self.timed_out()))?;
+            let (backend, bound) = answered?;
             if let Some(lease) = self.usable(backend, tenant, bound) {
                 return Ok(lease);
             }
@@ -280,8 +288,14 @@ impl Pool {
 
     /// A connection comes back: it is parked while nobody waits, and goes to the roster otherwise.
     pub(super) fn give_back(self: &Rc<Self>, backend: Box<Backend>, tenant: Tenant, outcome: Outcome) {
-        if outcome != Outcome::Clean || self.shared.attention.load(Ordering::SeqCst) > 0 {
+        if outcome != Outcome::Clean {
             return self.return_to_roster(backend, outcome);
+        }
+        if self.shared.attention.load(Ordering::SeqCst) > 0 {
+            return match self.shared.hand_over(backend.id, self.core) {
+                Some(waiter) => self.answer(waiter, Ok((backend, true))),
+                None => self.return_to_roster(backend, outcome),
+            };
         }
         self.parked.borrow_mut().push(Parked { tenant, backend, since: clock::now() });
         self.count_parked();
@@ -319,6 +333,9 @@ impl Pool {
 
     /// Gives parked connections back to the roster: all of them, or those parked before `before`.
     fn unpark_all(self: &Rc<Self>, before: Option<Instant>) {
+        if self.parked.borrow().is_empty() {
+            return;
+        }
         let returned: Vec<Parked> = {
             let mut parked = self.parked.borrow_mut();
             parked.extract_if(.., |each| before.is_none_or(|before| each.since < before)).collect()

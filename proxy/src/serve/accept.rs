@@ -109,15 +109,12 @@ pub async fn serve(core: Rc<CoreContext>, mut queue: CoreQueue) {
     while let Some(Arrived { stream, peer, guest }) = queue.receiver.recv().await {
         let counted = Counted(queue.connections.clone());
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let core = core.clone();
-        tokio::task::spawn_local(async move {
-            let _counted = counted;
-            client::serve(core, stream, peer, guest).await;
-        });
+        tokio::task::spawn_local(client::serve(core.clone(), stream, peer, (guest, counted)));
     }
 }
 
-struct Counted(Arc<AtomicUsize>);
+/// A connection is counted as one of its core's until this is dropped.
+pub(super) struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
     fn drop(&mut self) {

@@ -16,8 +16,9 @@ use crate::session::Session;
 use crate::tenant::Binding;
 use crate::wire::author;
 
+use super::accept::Counted;
 use super::core::CoreContext;
-use super::drive::Driver;
+use super::drive::{Driver, Places};
 use super::lobby::Guest;
 use super::login::{LoggedIn, Refused, is_still_good, login};
 use super::outlet::Outlet;
@@ -31,7 +32,12 @@ const SECRET_BYTES: usize = 4;
 const LONG_SECRET_BYTES: usize = 32;
 
 /// Serves one connection. Whatever happens to it happens to it alone.
-pub(super) async fn serve(core: Rc<CoreContext>, stream: TcpStream, peer: SocketAddr, guest: Arc<Guest>) {
+pub(super) async fn serve(
+    core: Rc<CoreContext>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    (guest, counted): (Arc<Guest>, Counted),
+) {
     let bound = core.shared.live.load().auth.timeout();
     let logged_in = tokio::select! {
         logged_in = timeout(bound, login(&core, stream, peer)) => logged_in,
@@ -45,7 +51,7 @@ pub(super) async fn serve(core: Rc<CoreContext>, stream: TcpStream, peer: Socket
     let refused = match logged_in {
         Ok(Ok(client)) => {
             core.counters.login(true);
-            return session(core, client).await;
+            return session(core, client, counted).await;
         }
         Ok(Err(refused)) => refused,
         Err(_) => {
@@ -68,7 +74,7 @@ pub(super) async fn serve(core: Rc<CoreContext>, stream: TcpStream, peer: Socket
     farewell::send(&mut socket, &mut Outlet::default(), &fault).await;
 }
 
-async fn session(core: Rc<CoreContext>, client: LoggedIn) {
+async fn session(core: Rc<CoreContext>, client: LoggedIn, counted: Counted) {
     let LoggedIn { mut socket, startup, verified, database, client } = client;
     let binding = Binding::of(&verified);
     let pool = core.pools.get(&database, binding.role());
@@ -93,7 +99,7 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
         audit::session_opened(&core, &client, &binding, &database, encrypted).await?;
         Ok((settings, greeting, registered, home, entered))
     };
-    let (settings, greeting, registered, home, _entered) = match opened.await {
+    let (settings, greeting, registered, home, entered) = match opened.await {
         Ok(opened) => opened,
         Err(fault) => {
             tracing::warn!(key = %binding.key_id(), %fault, "a session couldn't be opened");
@@ -113,8 +119,10 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn) {
     let session = Session::new(registered.slot().id, binding.workspace(), settings)
         .of_key(binding.key_id().clone())
         .greeted(greeting.parameters, registered.pid());
-    let _open = core.counters.client();
-    Driver::new(core, socket, session, registered, binding, client, (database.into(), pool, home)).run().await;
+    let places = Places { _core: counted, _workspace: entered, _counters: core.counters.client() };
+    let driver = Driver::new(core, socket, session, registered, binding, client, (database.into(), pool, home), places);
+    // A task of its own: what a login takes of memory is given back, and waking the client goes through none of it.
+    tokio::task::spawn_local(driver.run());
 }
 
 /// A client of a workspace counts for it.

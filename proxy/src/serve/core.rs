@@ -1,10 +1,11 @@
 //! What all clients of one core share. A core is one thread with a runtime of its own; nothing here is locked.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use rand::Rng;
 
 use crate::audit::{self, Recorder};
@@ -26,6 +27,9 @@ use super::inlet::Scratch;
 use super::live::Live;
 use super::registry::Registry;
 
+/// How often a core looks at the clock for what needs no better than seconds.
+const TICK: Duration = Duration::from_millis(250);
+
 /// What all cores share.
 pub struct Shared {
     /// Keys, workspaces and signing keys, as last loaded.
@@ -43,7 +47,7 @@ pub struct Shared {
     /// The Postgres behind the proxy.
     pub upstream: Arc<Upstream>,
     /// What an operator may change meanwhile.
-    pub live: ArcSwap<Live>,
+    pub live: Arc<ArcSwap<Live>>,
     /// What unknown users are shown in place of a key's salt.
     pub mock_secret: MockSecret,
     /// The databases that workspace keys may use; the first stands in for a client that names none.
@@ -74,6 +78,10 @@ pub struct CoreContext {
     pub(super) scratch: RefCell<Scratch>,
     /// Where messages are written for the sockets.
     lanes: RefCell<Lanes>,
+    /// What was said last by operators and by the control data.
+    said: RefCell<Said>,
+    /// Seconds since the epoch, as of the last tick.
+    seconds: Cell<i64>,
     /// What texts leave behind.
     pub(super) analysis: RefCell<Analysis>,
     /// What Postgres reports to a new client.
@@ -82,12 +90,21 @@ pub struct CoreContext {
     pub counters: Arc<CoreCounters>,
 }
 
+/// What changes rarely and is looked at with every message: a look costs one comparison as long as it is the same.
+struct Said {
+    snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    live: Cache<Arc<ArcSwap<Live>>, Arc<Live>>,
+}
+
 impl CoreContext {
     /// A core with these server connections.
     pub fn new(shared: Arc<Shared>, pools: Pools, counters: Arc<CoreCounters>) -> Rc<Self> {
         let names = &shared.names;
         let analysis = Analysis::watching(Watched::context([&*names.workspace, &*names.seal]));
+        let said = Said { snapshot: Cache::new(shared.snapshot.clone()), live: Cache::new(shared.live.clone()) };
         Rc::new(Self {
+            said: RefCell::new(said),
+            seconds: Cell::new(clock::unix_seconds()),
             shared,
             pools,
             scratch: RefCell::default(),
@@ -107,17 +124,27 @@ impl CoreContext {
         lanes
     }
 
+    /// Keeps the time until the task is dropped.
+    pub async fn keep_time(&self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.seconds.set(clock::unix_seconds());
+        }
+    }
+
     /// Lends a session of `database` what it decides by.
     pub(super) fn with<T>(&self, database: &str, decide: impl FnOnce(&mut session::Core<'_>) -> T) -> T {
-        let (snapshot, live) = (self.shared.snapshot.load(), self.shared.live.load());
-        let now_us = clock::unix_micros();
+        let Said { snapshot, live } = &mut *self.said.borrow_mut();
+        let (snapshot, live) = (snapshot.load(), live.load());
         decide(&mut session::Core {
             analysis: &mut self.analysis.borrow_mut(),
             bodies: &self.shared.bodies,
             signing_keys: snapshot.signing_keys(),
             names: &self.shared.names,
-            now: now_us / 1_000_000,
-            now_us,
+            now: self.seconds.get(),
+            clock: &clock::unix_micros,
             seed: &|| rand::rng().random_range(-1.0..1.0),
             guard: &live.guard,
             allowed: &|key| snapshot.allowed(key),

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use crate::audit::Client;
 use crate::domain::{Fault, Origin, SqlState};
-use crate::limits::Phase;
-use crate::metrics::PinnedClient;
+use crate::limits::{Entered, Phase};
+use crate::metrics::{OpenClient, PinnedClient};
 use crate::pool::{Home, Lease, Outcome, Pool};
 use crate::session::{Idle, Lanes, Progress, Request, Session, Taken};
 use crate::sql::PinReason;
 use crate::tenant::Binding;
 
+use super::accept::Counted;
 use super::core::CoreContext;
 use super::homing::Homing;
 use super::inlet::Inlet;
@@ -76,6 +77,14 @@ pub(super) struct Driver {
     pinned: Option<PinnedClient>,
     homing: Homing,
     stint: Stint,
+    _places: Places,
+}
+
+/// The places that a client takes as long as it is there.
+pub(super) struct Places {
+    pub(super) _core: Counted,
+    pub(super) _workspace: Option<Entered>,
+    pub(super) _counters: OpenClient,
 }
 
 impl Driver {
@@ -86,9 +95,9 @@ impl Driver {
         registered: Registered,
         binding: Binding,
         client: Arc<Client>,
-        place: (Rc<str>, Rc<Pool>, Option<Home>),
+        (database, pool, home): (Rc<str>, Rc<Pool>, Option<Home>),
+        places: Places,
     ) -> Self {
-        let (database, pool, home) = place;
         Self {
             core,
             socket,
@@ -108,11 +117,17 @@ impl Driver {
             pinned: None,
             homing: Homing::new(home),
             stint: Stint::default(),
+            _places: places,
         }
     }
 
-    /// Serves the client to its end.
+    /// Serves the client to its end. Runs as a task of its own.
     pub(super) async fn run(mut self) {
+        poll_fn(|context| {
+            self.registered.slot().watch(context.waker());
+            Poll::Ready(())
+        })
+        .await;
         let end = loop {
             let step = match self.next().await {
                 Event::Client(read) => self.on_client(read).await,
@@ -139,7 +154,6 @@ impl Driver {
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Event> {
         let slot = self.registered.slot();
-        slot.watch(context.waker());
         match slot.ordered() {
             Some(Order::Drain) if self.session.in_transaction() || self.session.is_waiting() => {}
             Some(order) => return Poll::Ready(Event::Ordered(order)),
@@ -372,7 +386,7 @@ impl Driver {
 
     /// Waits until no cancel is on its way to the server connection.
     async fn quiet(&self) {
-        poll_fn(|context| self.registered.slot().poll_quiet(context)).await;
+        poll_fn(|_| self.registered.slot().poll_quiet()).await;
     }
 
     fn server_lost(&self) -> End {

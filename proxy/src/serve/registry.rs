@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Poll, Waker};
 
 use dashmap::DashMap;
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use rand::{Rng, RngCore};
 use smallvec::SmallVec;
@@ -82,7 +81,8 @@ pub struct Slot {
     cancels: AtomicUsize,
     /// A cancel was lost sight of: it may still arrive.
     doubtful: AtomicBool,
-    waker: AtomicWaker,
+    /// Its task. A task is woken by the same waker as long as it lives.
+    waker: Mutex<Option<Waker>>,
     /// What it does with a server connection.
     pub tenure: Tenure,
     /// For which bound its statement was cancelled, by its number.
@@ -107,14 +107,14 @@ impl Slot {
             target: Mutex::new(None),
             cancels: AtomicUsize::new(0),
             doubtful: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
+            waker: Mutex::new(None),
         }
     }
 
     /// Tells the session to end. An order is never taken back, only made stricter.
     pub fn order(&self, order: Order) {
         self.order.fetch_max(order.code(), Ordering::Relaxed);
-        self.waker.wake();
+        self.wake();
     }
 
     /// What the session was told.
@@ -122,9 +122,15 @@ impl Slot {
         Order::of(self.order.load(Ordering::Relaxed))
     }
 
-    /// The session's task is woken when it is told something.
+    /// The session's task is woken whenever it is told something, from now on.
     pub fn watch(&self, waker: &Waker) {
-        self.waker.register(waker);
+        *self.waker.lock() = Some(waker.clone());
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
     }
 
     /// The statement of the session is cancelled for this bound, at this time: the cancel, if there is something to cancel.
@@ -187,10 +193,9 @@ impl Slot {
         self.doubtful.swap(false, Ordering::AcqRel)
     }
 
-    /// Ready when no cancel is on its way.
-    pub fn poll_quiet(&self, context: &Context<'_>) -> std::task::Poll<()> {
-        self.watch(context.waker());
-        if self.is_cancelling() { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    /// Ready when no cancel is on its way. For the session's own task, which is woken then.
+    pub fn poll_quiet(&self) -> Poll<()> {
+        if self.is_cancelling() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// A cancel request for this session: what must be sent to Postgres, if it holds a server connection. Nothing new begins
@@ -206,7 +211,7 @@ impl Slot {
             None => {
                 if self.queued.load(Ordering::Relaxed) {
                     self.cancelled.store(true, Ordering::Relaxed);
-                    self.waker.wake();
+                    self.wake();
                 }
                 None
             }
@@ -235,7 +240,7 @@ impl Drop for CancelInFlight {
             self.slot.doubtful.store(true, Ordering::Release);
         }
         self.slot.cancels.fetch_sub(1, Ordering::AcqRel);
-        self.slot.waker.wake();
+        self.slot.wake();
     }
 }
 

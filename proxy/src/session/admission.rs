@@ -153,7 +153,7 @@ impl Session {
         };
         // Its moment is before whatever the statement deletes.
         let since = if self.workspace.is_some() { core.accounts.moment() } else { Moment::default() };
-        let mut watched = Watched::new(facts.clone(), kept_text(facts, text, core), core.now_us, since);
+        let mut watched = Watched::new(facts.clone(), kept_text(facts, text, core), (core.clock)(), since);
         watched.is_held = is_held;
         watched.portal = portal.map(|(serial, _)| serial);
         watched.rows_max = rows_max;

@@ -70,10 +70,10 @@ pub struct Core<'a> {
     pub signing_keys: &'a SigningKeys,
     /// The names of the context's settings.
     pub names: &'a ContextNames,
-    /// Seconds since the epoch, by our clock.
+    /// Seconds since the epoch, by our clock; up to half a second behind.
     pub now: i64,
-    /// The same in microseconds.
-    pub now_us: i64,
+    /// Microseconds since the epoch, by our clock.
+    pub clock: &'a dyn Fn() -> i64,
     /// Makes a random number from -1 to 1, for `setseed`.
     pub seed: &'a dyn Fn() -> f64,
     /// What becomes of visible attempts on the walls.

@@ -99,14 +99,14 @@ impl Stage {
     }
 
     fn lent<T>(&mut self, run: impl FnOnce(&mut Session, &mut BackendState, &mut Core<'_>, &mut Lanes) -> T) -> T {
-        let catalog = self.catalog.clone();
+        let (catalog, now) = (self.catalog.clone(), self.now);
         let mut core = Core {
             analysis: &mut self.analysis,
             bodies: &self.bodies,
             signing_keys: &self.signing_keys,
             names: &self.names,
-            now: self.now,
-            now_us: self.now * 1_000_000,
+            now,
+            clock: &|| now * 1_000_000,
             seed: &|| 0.5,
             guard: &self.guard,
             allowed: &|_| self.allowed,

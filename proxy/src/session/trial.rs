@@ -70,6 +70,10 @@ impl Session {
         if facts.is_none() && message.frame.tag != b'Q' && begins(text) {
             return Look::Begins;
         }
+        // A quiet text in which nothing is called takes nothing, but for a view that does: nothing here depends on it.
+        if facts.is_none() && !text.contains(&b'(') {
+            return Look::Nothing;
+        }
         if core.analysis.all_facts(text).statements.iter().all(Statement::is_of_session) {
             return Look::Nothing;
         }

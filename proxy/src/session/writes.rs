@@ -19,7 +19,7 @@ impl Session {
         statement: &Statement,
         core: &Core<'_>,
     ) {
-        let took_us = u64::try_from(core.now_us.saturating_sub(watched.sent_us)).unwrap_or(0);
+        let took_us = u64::try_from((core.clock)().saturating_sub(watched.sent_us)).unwrap_or(0);
         let unfinished = watched.portal.filter(|_| word.is_empty());
         let mut wrote = |kind: EventType, relation: Option<Arc<str>>, rows: Option<u64>, is_own: bool| {
             self.transaction.wrote(Wrote {

@@ -254,6 +254,18 @@ impl Roster {
         commands
     }
 
+    /// What [`Self::released`] comes to most often when somebody waits, said in advance: a connection that would come back clean
+    /// stays in its workspace and on its core, and goes from hand to hand. To whom, if that is so; else nothing is changed.
+    pub fn hand_over(&mut self, id: BackendId, core: CoreId, now: Instant) -> Option<WaiterId> {
+        let backend = self.backends.get(&id).filter(|each| !each.doomed)?;
+        let State::Held { tenant, turn } = backend.state else { return None };
+        let is_here = self.queue.waits_on(tenant, core) && self.queue.lead(tenant, core) < self.bounds.quantum;
+        if !self.homecomers.is_empty() || !is_here || self.is_turn_over(tenant, turn, now) {
+            return None;
+        }
+        self.queue.pop(tenant, Some(core)).map(|waiter| waiter.id)
+    }
+
     /// A connection was opened.
     pub fn opened(&mut self, id: BackendId, pid: i32, core: CoreId, now: Instant) -> Vec<Command> {
         self.opening = self.opening.saturating_sub(1);
@@ -333,7 +345,11 @@ impl Roster {
 
     /// Opens or clears as many connections as there are waiters that may have one and will get none otherwise.
     fn make_room(&mut self, now: Instant, commands: &mut Vec<Command>) {
-        let mut missing = self.queue.eligible(|tenant| self.room_under_ceiling(tenant)).saturating_sub(self.coming());
+        let mut missing = self.queue.eligible(|tenant| self.room_under_ceiling(tenant));
+        if missing == 0 {
+            return;
+        }
+        missing = missing.saturating_sub(self.coming());
         let may_open = self.closed_until.as_ref().is_none_or(|(until, _)| now >= *until);
         while missing > 0 && may_open && self.backends.len() + self.opening < self.bounds.size {
             self.opening += 1;
@@ -357,12 +373,17 @@ impl Roster {
     /// connection that stays on its core costs nothing, unless another core's waiter came much earlier. Nobody, when the turn
     /// is over and others wait.
     fn successor(&mut self, tenant: Tenant, core: CoreId, turn: Instant, now: Instant) -> Option<queue::Waiter> {
-        let turn_over = now.duration_since(turn) >= self.bounds.quantum;
-        if turn_over && self.queue.others_wait(tenant, |other| !self.is_at_ceiling(other)) {
+        if self.is_turn_over(tenant, turn, now) {
             return None;
         }
         let unfair = self.queue.lead(tenant, core) >= self.bounds.quantum;
         self.queue.pop(tenant, (!unfair).then_some(core))
+    }
+
+    /// Whether a workspace has had a connection for its time, and others wait.
+    fn is_turn_over(&self, tenant: Tenant, turn: Instant, now: Instant) -> bool {
+        now.duration_since(turn) >= self.bounds.quantum
+            && self.queue.others_wait(tenant, |other| !self.is_at_ceiling(other))
     }
 
     fn grant(&mut self, id: BackendId, tenant: Tenant, turn: Instant) -> Granted {

@@ -97,6 +97,11 @@ impl Queue {
         std::mem::take(&mut self.lines).into_values().flatten().flat_map(|(_, line)| line)
     }
 
+    /// Whether anybody of the tenant waits on `core`.
+    pub(super) fn waits_on(&self, tenant: Tenant, core: CoreId) -> bool {
+        self.lines.get(&tenant).is_some_and(|lines| lines.iter().any(|(each, _)| *each == core))
+    }
+
     /// How much earlier than `core`'s own oldest waiter the tenant's oldest came.
     pub(super) fn lead(&self, tenant: Tenant, core: CoreId) -> Duration {
         let Some(lines) = self.lines.get(&tenant) else { return Duration::ZERO };

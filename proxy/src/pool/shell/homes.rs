@@ -124,7 +124,10 @@ impl Pool {
         if !is_patient || !self.shared.inner.lock().roster.is_there(home.id) {
             return None;
         }
-        let place = Place::take(self, |roster, id| roster.waits_for_home(id, tenant, self.core, home.id, clock::now()));
+        let now = clock::now();
+        let place = Place::take(self, now + 2 * HOME_TIMEOUT, |roster, id| {
+            roster.waits_for_home(id, tenant, self.core, home.id, now)
+        });
         let answered = tokio::time::timeout(HOME_TIMEOUT, poll_fn(|context| place.poll(context))).await;
         drop(place);
         let (backend, bound) = answered.ok()?.ok()?;
@@ -159,6 +162,9 @@ impl Pool {
     }
 
     pub(super) fn wake_yielding(&self) {
+        if self.yielding.borrow().is_empty() {
+            return;
+        }
         let yielding = std::mem::take(&mut *self.yielding.borrow_mut());
         self.count_parked();
         yielding.into_iter().for_each(|(_, waker)| waker.wake());

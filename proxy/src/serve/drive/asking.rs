@@ -39,7 +39,6 @@ impl Driver {
             let reserving = accounts.reserve(workspace, request.resource, request.rows, request.own);
             let mut reserving = std::pin::pin!(reserving);
             poll_fn(|context| {
-                slot.watch(context.waker());
                 match slot.ordered() {
                     None | Some(Order::Drain) => {}
                     Some(order) => return Poll::Ready(Err(End::Fault(farewell(order)))),

@@ -27,7 +27,6 @@ impl Driver {
             let mut lease = std::pin::pin!(self.homing.lease(&self.pool, &self.binding));
             let (core, socket, from_client) = (&self.core, &mut self.socket, &mut self.from_client);
             poll_fn(|context| {
-                slot.watch(context.waker());
                 if let Poll::Ready(leased) = lease.as_mut().poll(context) {
                     return Poll::Ready(leased.map_err(Waited::Refused));
                 }

@@ -22,6 +22,7 @@ use crate::admin::quota::Quotas as QuotaRoutes;
 use crate::audit::Recorder;
 use crate::audit::recorder::{Trail, provenance};
 use crate::auth::{Directory, MockSecret};
+use crate::backend::Bodies;
 use crate::config::{Secret, Settings};
 use crate::control::audit_sink::ControlSink;
 use crate::control::{Control, Snapshot, signaller};
@@ -247,7 +248,7 @@ fn shared(
         accounts,
         catalogs: data.catalogs.clone(),
         registry: Arc::default(),
-        bodies: crate::backend::Bodies::default(),
+        bodies: Bodies::hearing(data.alterations.clone()),
         names: settings.context_names(),
         upstream,
         live: Arc::new(ArcSwap::from_pointee(live(settings)?)),
@@ -256,6 +257,7 @@ fn shared(
         recorder,
         audit: settings.audit.clone(),
         habits: crate::session::Habits::default(),
+        repeats: settings.pool.prepare_repeated,
         clients: Arc::default(),
         connections_max: settings.server.connections_max,
         tally: Arc::default(),

@@ -31,6 +31,7 @@ mod pooling;
 mod prepared;
 mod quotas;
 mod racing;
+mod repeating;
 mod reports;
 mod sequences;
 mod session_state;

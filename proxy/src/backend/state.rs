@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::parameters::Parameters;
+use super::repeats::{Circumstances, Repeats};
 use super::sequences::Sequences;
 use super::settings::Settings;
 use super::statement::{Body, Moment, Parsing};
@@ -25,6 +26,7 @@ pub struct BackendState {
     settings: Arc<Settings>,
     reported: Arc<Parameters>,
     statements: HashMap<u64, Prepared, ahash::RandomState>,
+    repeats: Repeats,
     /// Bytes of the texts of `statements`.
     bytes: usize,
     /// Statements of ours that are of no use any more, and whose Close the server never got to.
@@ -67,6 +69,7 @@ impl BackendState {
             settings: Settings::none(),
             reported: Arc::default(),
             statements: HashMap::default(),
+            repeats: Repeats::default(),
             bytes: 0,
             leftover: Vec::new(),
             uses: 0,
@@ -198,9 +201,47 @@ impl BackendState {
         self.leftover.push(name);
     }
 
+    /// The texts that come again and again.
+    pub const fn repeats(&mut self) -> &mut Repeats {
+        &mut self.repeats
+    }
+
+    /// Prepares such a text under a new name. With it come the names of the statements that must be closed first.
+    pub fn repeat(&mut self, rest: &[u8], circumstances: Circumstances<'_>) -> (Name, Vec<Name>) {
+        let mut closed = std::mem::take(&mut self.leftover);
+        self.named += 1;
+        let name = Name(self.named);
+        closed.extend(self.repeats.put(rest, Some(name), circumstances));
+        (name, closed)
+    }
+
+    /// Such a text isn't to be prepared.
+    pub fn never_repeat(&mut self, rest: &[u8], circumstances: Circumstances<'_>) {
+        let closed = self.repeats.put(rest, None, circumstances);
+        self.leftover.extend(closed);
+    }
+
+    /// What was prepared under this name brought more than its answer: it isn't to be again.
+    pub fn repeat_refused(&mut self, name: Name) {
+        self.repeats.refused(name);
+        self.leftover.push(name);
+    }
+
+    /// The Parse of such a text failed, or the server didn't get to it.
+    pub fn repeat_unprepared(&mut self, name: Name) {
+        self.repeats.lost(name);
+    }
+
+    /// What was prepared under this name isn't what it was.
+    pub fn repeat_aged(&mut self, name: Name) {
+        self.repeats.lost(name);
+        self.leftover.push(name);
+    }
+
     /// No named statement is left.
     pub fn deallocated(&mut self) {
         self.statements.clear();
+        self.repeats.clear();
         self.leftover.clear();
         self.bytes = 0;
     }
@@ -252,6 +293,12 @@ impl BackendState {
 pub struct Name(u64);
 
 impl Name {
+    /// The one with this number.
+    #[cfg(test)]
+    pub(super) const fn of(number: u64) -> Self {
+        Self(number)
+    }
+
     /// What every name begins with.
     pub const PREFIX: &[u8] = b"pgcordon:";
 

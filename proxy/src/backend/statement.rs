@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use smallvec::SmallVec;
 
+use super::alterations::Alterations;
 use crate::sql::Facts;
 
 /// One statement as a client prepared it: two clients with the same body share what a server connection made of it.
@@ -92,9 +93,20 @@ pub struct Bodies {
     moments: AtomicU64,
     sweep_at: AtomicUsize,
     bytes: Arc<AtomicUsize>,
+    alterations: Arc<Alterations>,
 }
 
 impl Bodies {
+    /// None, in databases of whose alterations this hears.
+    pub fn hearing(alterations: Arc<Alterations>) -> Self {
+        Self { alterations, ..Self::default() }
+    }
+
+    /// How often anything was altered.
+    pub fn alterations(&self) -> &Alterations {
+        &self.alterations
+    }
+
     /// The next moment.
     pub fn moment(&self) -> Moment {
         Moment(self.moments.fetch_add(1, Ordering::SeqCst))

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use crate::domain::clock;
 use crate::sql::Catalog;
 
-use super::{Connection, ControlTarget, REST, StoreError};
+use super::{Connection, ControlTarget, Ear, REST, StoreError};
 use read::Raw;
 
 /// The channel on which the event trigger tells of DDL, and the triggers on `cordon` of what is metered.
@@ -60,6 +60,7 @@ pub(super) struct Keeper {
     database: String,
     catalogs: Arc<ArcSwap<Catalogs>>,
     connection: Option<Connection>,
+    ear: Ear,
     raw: Option<Raw>,
     /// The last attempt failed, and that was told.
     fails: bool,
@@ -67,10 +68,15 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Reads the catalog for the first time. A failure is told and tried again later: statements are cautious until then.
-    pub(super) async fn start(target: ControlTarget, database: String, catalogs: Arc<ArcSwap<Catalogs>>) -> Self {
+    pub(super) async fn start(
+        target: ControlTarget,
+        database: String,
+        catalogs: Arc<ArcSwap<Catalogs>>,
+        ear: Ear,
+    ) -> Self {
         let mut target = target;
         target.config.dbname(&database);
-        let mut keeper = Self { target, database, catalogs, connection: None, raw: None, fails: false };
+        let mut keeper = Self { target, database, catalogs, connection: None, ear, raw: None, fails: false };
         keeper.refresh().await;
         keeper
     }
@@ -100,6 +106,7 @@ impl Keeper {
             }
             Ok(()) => {}
             Err(error) => {
+                self.ear.listens(false);
                 (self.connection, self.raw) = (None, None);
                 self.publish(None);
                 if !std::mem::replace(&mut self.fails, true) {
@@ -112,9 +119,14 @@ impl Keeper {
     async fn try_refresh(&mut self) -> Result<(), StoreError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(Connection::open(&self.target, CHANNEL, super::unheard()).await?),
+            none => {
+                let ear = Some(self.ear.clone());
+                none.insert(Connection::open(&self.target, CHANNEL, super::unheard(), ear).await?)
+            }
         };
         let raw = read::read(&mut connection.client).await?;
+        // A connection that broke meanwhile has said so after this, or is found broken by the next reading.
+        self.ear.listens(raw.is_told && !connection.client.is_closed());
         if self.raw.as_ref() == Some(&raw) {
             return Ok(());
         }

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::backend::Alterations;
 use crate::domain::clock;
 use crate::tls::Connector;
 use quota_store::Recount;
@@ -71,6 +72,8 @@ pub struct Control {
     pub recounts: Option<mpsc::Receiver<Recount>>,
     /// What is known of the databases' catalogs.
     pub catalogs: Arc<ArcSwap<Catalogs>>,
+    /// How often anything in them was altered.
+    pub alterations: Arc<Alterations>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -81,18 +84,20 @@ impl Control {
     /// The first snapshot can't be loaded.
     pub async fn start(target: ControlTarget) -> Result<Self, StoreError> {
         let (asked, recounts) = mpsc::channel(RECOUNTS_MAX);
-        let mut connection = Connection::open(&target, CHANNEL, asked.clone()).await?;
+        let mut connection = Connection::open(&target, CHANNEL, asked.clone(), None).await?;
         let snapshot = Arc::new(ArcSwap::from_pointee(store::load(&mut connection.client, &target.roles).await?));
         let (sender, changed) = watch::channel(None);
         let (reached, reachable) = watch::channel(true);
         let catalogs = Arc::<ArcSwap<Catalogs>>::default();
         let mut tasks = Vec::with_capacity(target.databases.len() + 1);
-        for database in &target.databases {
-            let keeper = catalog::Keeper::start(target.clone(), database.clone(), catalogs.clone()).await;
+        let alterations = Arc::new(Alterations::with_ears(target.databases.len()));
+        for (number, database) in target.databases.iter().enumerate() {
+            let ear = Ear { alterations: alterations.clone(), number };
+            let keeper = catalog::Keeper::start(target.clone(), database.clone(), catalogs.clone(), ear).await;
             tasks.push(tokio::spawn(keeper.keep()));
         }
         tasks.push(tokio::spawn(keep_current(target, connection, snapshot.clone(), sender, reached, asked)));
-        Ok(Self { snapshot, changed, reachable, recounts: Some(recounts), catalogs, tasks })
+        Ok(Self { snapshot, changed, reachable, recounts: Some(recounts), catalogs, alterations, tasks })
     }
 }
 
@@ -109,9 +114,14 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(target: &ControlTarget, channel: &str, recounts: mpsc::Sender<Recount>) -> Result<Self, StoreError> {
+    async fn open(
+        target: &ControlTarget,
+        channel: &str,
+        recounts: mpsc::Sender<Recount>,
+        ear: Option<Ear>,
+    ) -> Result<Self, StoreError> {
         let (sender, notified) = mpsc::channel(1);
-        let client = connect_and(target, Heard { changed: sender, recounts }).await?;
+        let client = connect_and(target, Heard { changed: sender, recounts, ear }).await?;
         client.batch_execute(&format!("LISTEN {channel}")).await?;
         Ok(Self { client, notified })
     }
@@ -127,7 +137,7 @@ pub async fn connect(target: &ControlTarget) -> Result<Client, StoreError> {
 
 /// Opens a connection that listens to nothing.
 async fn open(target: &ControlTarget) -> Result<Client, StoreError> {
-    connect_and(target, Heard { changed: mpsc::channel(1).0, recounts: unheard() }).await
+    connect_and(target, Heard { changed: mpsc::channel(1).0, recounts: unheard(), ear: None }).await
 }
 
 /// Where requests to count go that nobody answers.
@@ -154,6 +164,20 @@ async fn connect_and(target: &ControlTarget, heard: Heard) -> Result<Client, Sto
 struct Heard {
     changed: mpsc::Sender<()>,
     recounts: mpsc::Sender<Recount>,
+    ear: Option<Ear>,
+}
+
+/// Hears of alterations in one database.
+#[derive(Clone)]
+struct Ear {
+    alterations: Arc<Alterations>,
+    number: usize,
+}
+
+impl Ear {
+    fn listens(&self, hears: bool) {
+        self.alterations.listens(self.number, hears);
+    }
 }
 
 /// Drives a connection to its end, and passes on what was notified.
@@ -166,9 +190,17 @@ where
         let AsyncMessage::Notification(notification) = message else { continue };
         match Recount::parse(notification.payload()) {
             Some(recount) => drop(heard.recounts.try_send(recount)),
-            // One that is waiting to be heard says everything.
-            None => drop(heard.changed.try_send(())),
+            None => {
+                if let Some(ear) = &heard.ear {
+                    ear.alterations.note();
+                }
+                // One that is waiting to be heard says everything.
+                let _ = heard.changed.try_send(());
+            }
         }
+    }
+    if let Some(ear) = &heard.ear {
+        ear.listens(false);
     }
 }
 
@@ -227,7 +259,7 @@ async fn patiently<T>(loading: impl Future<Output = T>, reached: &watch::Sender<
 async fn reconnect(target: &ControlTarget, recounts: &mpsc::Sender<Recount>) -> Connection {
     loop {
         tokio::time::sleep(RECONNECT).await;
-        match Connection::open(target, CHANNEL, recounts.clone()).await {
+        match Connection::open(target, CHANNEL, recounts.clone(), None).await {
             Ok(connection) => return connection,
             Err(error) => tracing::debug!(%error, "the control database can't be reached"),
         }

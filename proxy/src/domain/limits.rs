@@ -52,6 +52,21 @@ pub const BACKEND_STATEMENTS_MAX: usize = 256;
 /// How many bytes their texts may take. One that is longer is kept alone.
 pub const BACKEND_STATEMENT_BYTES_MAX: usize = 4 << 20;
 
+/// How many texts that come again and again without a name one server connection keeps prepared.
+pub const REPEATS_MAX: usize = 128;
+
+/// How many bytes these may take, their parameters' types included.
+pub const REPEAT_BYTES_MAX: usize = 512 << 10;
+
+/// A longer one isn't prepared: what Postgres makes of a text takes many times its length.
+pub const REPEATED_TEXT_BYTES_MAX: usize = 8 << 10;
+
+/// A cycle that is longer isn't sent by a name, for a copy of it is kept until it is bound.
+pub const REPEATED_CYCLE_BYTES_MAX: usize = 16 << 10;
+
+/// How long such a text stands as it was prepared.
+pub const REPEAT_LIFE: Duration = Duration::from_secs(2);
+
 /// The life of a sealed context, by the database's clock.
 pub const SEAL_LIFE: Duration = Duration::from_secs(3600);
 

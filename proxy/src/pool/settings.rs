@@ -23,6 +23,8 @@ pub struct Settings {
     pub idle_timeout_ms: u64,
     /// How long no server connection is opened after one couldn't be, in milliseconds.
     pub back_off_ms: u64,
+    /// A SELECT that is sent again and again without a name is prepared under one.
+    pub prepare_repeated: bool,
 }
 
 impl Default for Settings {
@@ -34,6 +36,7 @@ impl Default for Settings {
             quantum_ms: 2,
             idle_timeout_ms: 600_000,
             back_off_ms: 250,
+            prepare_repeated: true,
         }
     }
 }

@@ -58,6 +58,8 @@ pub struct Shared {
     pub audit: audit::Settings,
     /// Which workspaces ask for the numbers of sequences.
     pub habits: session::Habits,
+    /// Texts that come again and again without a name may be prepared under one.
+    pub repeats: bool,
     /// How many clients each workspace has.
     pub clients: Arc<limits::Clients>,
     /// Client connections that there is room for.
@@ -153,6 +155,7 @@ impl CoreContext {
             accounts: &self.shared.accounts,
             audit: super::audit::policy(&self.shared),
             habits: &self.shared.habits,
+            repeats: self.shared.repeats,
         })
     }
 }

@@ -134,6 +134,7 @@ impl Session {
         self.channels.clear();
         self.metered.clear();
         self.deciding = None;
+        self.repeating = false;
         self.holds_query = false;
     }
 }

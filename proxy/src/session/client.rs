@@ -127,8 +127,13 @@ impl Session {
                 self.awaiting = true;
                 return Ok((at, Taken::Held));
             }
-            match self.message(message, backend, core, lanes)? {
-                Next::Go => at += message.seen().len(),
+            let repeated = if frame.tag == b'P' { self.repeat(message, backend, core, lanes) } else { None };
+            let (taken, next) = match repeated {
+                Some(repeated) => repeated,
+                None => (message.seen().len(), self.message(message, backend, core, lanes)?),
+            };
+            match next {
+                Next::Go => at += taken,
                 Next::Ask(request) => return Ok((at, Taken::Ask(request))),
                 Next::Move(wish) => return Ok((at, Taken::Move(wish))),
                 Next::Wait => {

@@ -131,6 +131,11 @@ impl Session {
 
     /// A statement with these facts is about to be executed, and so are the client's that it names.
     pub(super) fn arm_all(&mut self, facts: &Arc<Facts>, backend: &mut BackendState, core: &Core<'_>) {
+        if facts.may_alter() {
+            // Before it runs, and when it has taken effect.
+            core.bodies.alterations().note();
+            self.alters = true;
+        }
         self.arm(facts);
         for name in &facts.prepared {
             let named = self.statements.get(name.as_bytes()).and_then(|statement| statement.body.facts().cloned());

@@ -61,7 +61,7 @@ impl Session {
     /// Whether the client's next message must wait.
     pub(super) fn is_held(&self) -> bool {
         // Copy data is what the server waits for itself.
-        let holding = self.awaiting || self.barrier == Barrier::Raised;
+        let holding = self.awaiting || self.repeating || self.barrier == Barrier::Raised;
         holding && !self.expects.is_empty() && !self.copying_in
     }
 

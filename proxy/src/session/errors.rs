@@ -22,6 +22,14 @@ impl Session {
             self.fatal = true;
             return Ok(Fate::Relay);
         }
+        if let Some(Expect::Repeat(repeated)) = self.expects.head() {
+            let fate = self.repeat_failed(*repeated, seen, backend);
+            if fate == Fate::RelayUnbound {
+                self.note_error();
+                self.failed(seen, core);
+            }
+            return Ok(fate);
+        }
         Ok(match self.expects.head() {
             Some(Expect::Injected(Injected::Setting)) if self.reported.is_some() => {
                 self.setting_refused(seen);
@@ -73,7 +81,7 @@ impl Session {
     /// The server skips to the next Sync: what was promised for the messages between is undone.
     pub(super) fn skip(&mut self, backend: &mut BackendState, core: &Core<'_>) {
         // Of an unnamed statement whose own Parse failed nothing is left; one whose Parse was skipped leaves the one before.
-        if let Some(Expect::Parse(Parsed::Unnamed(serial))) = self.expects.head() {
+        if let Some(Expect::Parse(Parsed::Unnamed(serial) | Parsed::Repeated { serial, .. })) = self.expects.head() {
             self.statements.unnamed_failed(*serial);
         }
         let (skipped, synced) = self.expects.skip_to_sync();
@@ -94,6 +102,7 @@ pub(super) fn undo(skipped: &Expect, backend: &mut BackendState) {
         Expect::Parse(Parsed::Named { body, sent, .. }) | Expect::Injected(Injected::Parse(body, sent)) => {
             backend.unprepared(*body, *sent);
         }
+        Expect::Parse(Parsed::Repeated { name, .. }) => backend.repeat_unprepared(*name),
         Expect::Injected(Injected::Drop(name)) => backend.not_closed(*name),
         Expect::Injected(Injected::Unnamed | Injected::Close) => backend.set_unnamed(Unnamed::Unknown),
         other if other.unnamed().is_some() => backend.set_unnamed(Unnamed::Unknown),

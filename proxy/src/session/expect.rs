@@ -18,6 +18,8 @@ pub(super) enum Expect {
     Parse(Parsed),
     /// BindComplete.
     Bind(Bound),
+    /// BindComplete of a text that was sent without a name and went out by one of ours. The client gets its ParseComplete with it.
+    Repeat(Repeated),
     /// CloseComplete.
     Close,
     /// CloseComplete of a portal that is remembered.
@@ -76,6 +78,8 @@ impl Expect {
             Self::Parse(Parsed::Unnamed(serial))
             | Self::Query(serial, _)
             | Self::CloseUnnamed(serial)
+            | Self::Parse(Parsed::Repeated { serial, .. })
+            | Self::Repeat(Repeated { serial, .. })
             | Self::Injected(Injected::Replacing(serial)) => Some(*serial),
             _ => None,
         }
@@ -91,6 +95,18 @@ pub(super) struct Bound {
     pub(super) statement: Option<Arc<[u8]>>,
 }
 
+/// A text that went out by a name of ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Repeated {
+    pub(super) name: Name,
+    /// The serial number of the client's unnamed statement.
+    pub(super) serial: u64,
+    /// The portal, if it is remembered, by its serial number.
+    pub(super) portal: Option<u64>,
+    /// Its portal is described.
+    pub(super) is_described: bool,
+}
+
 /// What becomes untrue when a Parse fails or is skipped.
 #[derive(Debug)]
 pub(super) enum Parsed {
@@ -98,6 +114,8 @@ pub(super) enum Parsed {
     Named { name: Arc<[u8]>, body: u64, sent: Moment },
     /// The client's unnamed statement with this serial number.
     Unnamed(u64),
+    /// The client's unnamed statement with this serial number, which is prepared under a name of ours.
+    Repeated { serial: u64, name: Name },
     /// Nothing of ours depends on it.
     Free,
 }
@@ -141,6 +159,8 @@ pub(super) enum Injected {
     Close,
     /// A Sync.
     Sync,
+    /// The client's Sync, behind which its cycle is sent again: what was prepared for it has aged.
+    Again(Repeated),
 }
 
 /// The FunctionCalls of a bind, in order.
@@ -392,7 +412,16 @@ impl Expects {
         let cycles = self
             .queue
             .iter()
-            .filter(|each| matches!(each, Expect::Sync | Expect::Query(..) | Expect::Call | Expect::Ready))
+            .filter(|each| {
+                matches!(
+                    each,
+                    Expect::Sync
+                        | Expect::Query(..)
+                        | Expect::Call
+                        | Expect::Ready
+                        | Expect::Injected(Injected::Again(_))
+                )
+            })
             .count();
         self.head_at += self.queue.len() as u64;
         self.queue.drain(..).rev().for_each(undone);

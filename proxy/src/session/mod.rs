@@ -21,6 +21,7 @@ mod lodging;
 mod outcome;
 mod portals;
 mod preparing;
+mod repeating;
 mod reports;
 mod server;
 mod statements;
@@ -90,6 +91,8 @@ pub struct Core<'a> {
     pub audit: AuditPolicy,
     /// Which workspaces ask for the numbers of sequences.
     pub habits: &'a Habits,
+    /// Texts that come again and again without a name may go out by one.
+    pub repeats: bool,
 }
 
 /// Where the bytes go.
@@ -176,6 +179,10 @@ pub struct Session {
     asked: Asked,
     /// A held statement whose rows are being reserved.
     deciding: Option<Deciding>,
+    /// The transaction may have changed what names stand for.
+    alters: bool,
+    /// A cycle went out by a name, and isn't bound yet: nothing follows it, for it may have to be sent again.
+    repeating: bool,
     /// A simple Query was sent in the extended protocol, and its Sync wasn't.
     holds_query: bool,
     /// The status of a ReadyForQuery that waits for the audit trail.
@@ -254,6 +261,8 @@ impl Session {
             metered: smallvec::SmallVec::new(),
             asked: Asked::default(),
             deciding: None,
+            alters: false,
+            repeating: false,
             holds_query: false,
             withheld: None,
             happened: Vec::new(),

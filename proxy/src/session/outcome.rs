@@ -407,6 +407,9 @@ impl Session {
     }
 
     fn give_up(&mut self, outcome: Outcome, core: &Core<'_>) {
+        if std::mem::take(&mut self.alters) {
+            core.bodies.alterations().note();
+        }
         self.give_up_claims(core);
         self.metered.clear();
         self.deciding = None;

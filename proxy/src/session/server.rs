@@ -49,6 +49,12 @@ pub(super) enum Fate {
     Refit,
     /// The client gets it, and the server skips to the next Sync.
     RelayAndSkip,
+    /// The same, behind the answer to the client's Parse, which went out by a name.
+    RelayUnbound,
+    /// The client gets it behind the answer to its Parse, which went out by a name, and what was owed is paid.
+    RelayBound,
+    /// It is the ReadyForQuery behind which the client's cycle is sent again.
+    SendAgain,
     /// It answers a message of ours, and the server skips to a Sync of ours.
     SwallowAndSkip,
     /// The bind failed.
@@ -92,7 +98,11 @@ impl Session {
                 break;
             }
             let fate = self.fate(frame.tag, seen, backend, core).inspect_err(|_| self.broken = true)?;
-            let relayed = matches!(fate, Fate::Relay | Fate::RelayLast | Fate::RelayAndSkip);
+            let of_repeated = matches!(fate, Fate::RelayBound | Fate::RelayUnbound);
+            if of_repeated {
+                author::parse_complete(lanes.client.author(input));
+            }
+            let relayed = of_repeated || matches!(fate, Fate::Relay | Fate::RelayLast | Fate::RelayAndSkip);
             if relayed && frame.tag == b'Z' {
                 self.tell_parameters(input, backend, lanes);
             }
@@ -149,8 +159,9 @@ impl Session {
         match fate {
             Fate::Relay | Fate::Swallow => {}
             Fate::Notification(pid) => self.tell_notification(seen, pid, input, core, lanes),
-            Fate::RelayLast | Fate::SwallowLast => self.pay(input, core, lanes),
-            Fate::RelayAndSkip | Fate::SwallowAndSkip => {
+            Fate::RelayLast | Fate::RelayBound | Fate::SwallowLast => self.pay(input, core, lanes),
+            Fate::SendAgain => self.send_again(backend, lanes),
+            Fate::RelayAndSkip | Fate::RelayUnbound | Fate::SwallowAndSkip => {
                 self.skip(backend, core);
                 self.sync_held_query(lanes);
             }
@@ -196,6 +207,10 @@ impl Session {
         match paid {
             Some(Expect::Execute(_)) => self.sync_held_query(lanes),
             Some(Expect::Bind(Bound { portal: Some(serial), .. })) => self.portals.confirmed(serial),
+            Some(Expect::Repeat(repeated)) => {
+                self.statements.unnamed_confirmed(repeated.serial);
+                repeated.portal.into_iter().for_each(|serial| self.portals.confirmed(serial));
+            }
             Some(Expect::ClosePortal(name)) => self.portals.closed(&name, place),
             Some(Expect::Parse(Parsed::Named { name, sent, .. })) => {
                 self.statements.answered(&name, sent, core.bodies.moment());
@@ -267,7 +282,13 @@ impl Session {
                 Ok(Fate::Swallow)
             }
             b'A' => Ok(self.notified(seen, backend, core)),
-            b'N' => Ok(Fate::Relay),
+            b'N' => {
+                // What Postgres has to say of a text must be said every time.
+                if let Some(Expect::Parse(Parsed::Repeated { name, .. })) = self.expects.head() {
+                    backend.repeat_refused(*name);
+                }
+                Ok(Fate::Relay)
+            }
             b'V' => self.function_result(seen, backend),
             _ => self.answer(tag, seen, backend, core),
         }
@@ -317,6 +338,10 @@ impl Session {
                 Ok(Fate::Swallow)
             }
             (b'1', Expect::Parse(_)) | (b'2', Expect::Bind(_)) => Ok(Fate::RelayLast),
+            (b'2', Expect::Repeat(_)) => {
+                self.repeating = false;
+                Ok(Fate::RelayBound)
+            }
             (b'3', Expect::Close | Expect::CloseUnnamed(_) | Expect::ClosePortal(_)) => Ok(Fate::RelayLast),
             (b't', Expect::Describe) => Ok(Fate::Relay),
             (b'T' | b'n', Expect::Describe) => Ok(Fate::RelayLast),
@@ -376,6 +401,10 @@ impl Session {
         let status = open::ready_status(seen).filter(|status| matches!(status, b'I' | b'T' | b'E'));
         self.status = status.ok_or_else(|| broken("a ReadyForQuery with an unknown status"))?;
         self.ended += u64::from(self.status == b'I');
+        if self.alters && self.status == b'I' {
+            self.alters = false;
+            core.bodies.alterations().note();
+        }
         self.copying_in = false;
         match self.expects.head() {
             Some(Expect::Sync | Expect::Query(..) | Expect::Call) => {
@@ -392,6 +421,7 @@ impl Session {
                 self.lodging.discarding = false;
                 Ok(Fate::SwallowLast)
             }
+            Some(Expect::Injected(Injected::Again(_))) => Ok(Fate::SendAgain),
             Some(Expect::Injected(
                 Injected::Setting | Injected::Bind(_) | Injected::ReadBack(_) | Injected::MayGive | Injected::Sync,
             )) => Ok(Fate::SwallowLast),

@@ -22,6 +22,7 @@ mod errors;
 mod lodging;
 mod portals;
 mod records;
+mod repeating;
 mod statements;
 mod trial;
 
@@ -40,6 +41,7 @@ struct Stage {
     catalog: Option<Arc<Catalog>>,
     audit: AuditPolicy,
     habits: Habits,
+    repeats: bool,
     lanes: Lanes,
 }
 
@@ -64,6 +66,7 @@ impl Stage {
             catalog: None,
             audit: AuditPolicy { strict: false, texts: Texts::Normalized, refuses: false },
             habits: Habits::default(),
+            repeats: true,
             lanes: Lanes::default(),
         }
     }
@@ -115,6 +118,7 @@ impl Stage {
             accounts: &self.accounts,
             audit: self.audit,
             habits: &self.habits,
+            repeats: self.repeats,
         };
         run(&mut self.session, &mut self.backend, &mut core, &mut self.lanes)
     }

@@ -70,6 +70,12 @@ impl Analysis {
         })
     }
 
+    /// Whether the text may be prepared when it comes again, see [`Effects::repeats`]. The text is parsed.
+    pub fn repeats(&mut self, text: &[u8], catalog: &Catalog) -> bool {
+        let effects = self.effects(text, catalog, Reader::DEFAULT);
+        self.with(text, |known| effects.repeats(&known.facts))
+    }
+
     fn with<T>(&mut self, text: &[u8], tell: impl FnOnce(&mut Known) -> T) -> T {
         match self.known.get_mut(text) {
             Some(known) => tell(known),

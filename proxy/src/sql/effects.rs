@@ -71,6 +71,18 @@ impl Effects {
         !self.changes && !self.writes
     }
 
+    /// Whether a text with these facts and effects is one SELECT that reads the application's tables and views, by what Postgres brings along
+    /// and nothing else, and would be prepared in the same way at any time, unless something is altered.
+    pub fn repeats(&self, facts: &Facts) -> bool {
+        let [one] = facts.statements.as_slice() else { return false };
+        let is_system = |table: &Table| matches!(&*table.schema, "pg_catalog" | "information_schema");
+        facts.is_trivial()
+            && one.kind == StatementKind::Select
+            && !one.is_of_moment
+            && self.is_read_only()
+            && self.tables.as_ref().is_some_and(|tables| !tables.iter().any(is_system))
+    }
+
     /// What a text with these facts may do.
     pub fn of(facts: &Facts, catalog: &Catalog, reader: Reader) -> Self {
         let mut effects = Self { tables: Some(Vec::new()), ..Self::default() };

@@ -80,6 +80,11 @@ impl Facts {
         self.statements.iter().all(|statement| statement.kind != StatementKind::Unknown)
     }
 
+    /// Whether any statement may change what names stand for.
+    pub fn may_alter(&self) -> bool {
+        self.statements.iter().any(Statement::may_alter)
+    }
+
     /// Whether any statement may do what isn't visible in the text.
     pub fn hides(&self) -> bool {
         self.statements.iter().any(|statement| statement.hidden)

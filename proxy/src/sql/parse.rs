@@ -70,6 +70,9 @@ fn of_measured(text: &[u8], measured: Measured<'_>, watched: &Watched) -> Facts 
     {
         *rows += rows_left_out;
     }
+    if rows_left_out > 0 {
+        facts.statements.iter_mut().for_each(|statement| statement.is_of_moment = true);
+    }
     for statement in &statements {
         session::of_statement(statement, &mut facts);
         databases::of_statement(statement, &mut facts);

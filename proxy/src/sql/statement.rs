@@ -17,6 +17,9 @@ pub struct Statement {
     pub attributes: Vec<Box<str>>,
     /// It locks the rows it reads (FOR UPDATE, FOR SHARE, …).
     pub locks_rows: bool,
+    /// A constant in it may be read as something else at another time, 'now' as a time for example: what was prepared before
+    /// isn't what would be prepared now.
+    pub is_of_moment: bool,
     /// It may do what isn't visible in its text: EXECUTE, CALL, DO, FETCH, and whatever isn't looked into.
     pub hidden: bool,
 }
@@ -154,6 +157,7 @@ impl Statement {
             operators: Vec::new(),
             attributes: Vec::new(),
             locks_rows: false,
+            is_of_moment: false,
             hidden: false,
         }
     }
@@ -167,6 +171,19 @@ impl Statement {
     pub fn is_of_session(&self) -> bool {
         let is_quiet = !self.hidden && self.functions.is_empty() && self.writes.is_empty();
         is_quiet && matches!(self.kind, StatementKind::Session | StatementKind::Deallocate(_))
+    }
+
+    /// Whether it may change what names stand for, or how what they stand for is read.
+    pub fn may_alter(&self) -> bool {
+        let is_plain = matches!(
+            self.kind,
+            StatementKind::Ddl
+                | StatementKind::Call
+                | StatementKind::Do
+                | StatementKind::Other
+                | StatementKind::Unknown
+        );
+        self.hidden || is_plain
     }
 
     /// Whether its own CommandComplete tells all that a session needs to know of it.

@@ -84,6 +84,11 @@ pub fn ready(out: &mut BytesMut) {
     put(out, &ReadyForQuery::new(TransactionStatus::Idle));
 }
 
+/// Writes ParseComplete.
+pub fn parse_complete(out: &mut BytesMut) {
+    out.put_slice(&[b'1', 0, 0, 0, 4]);
+}
+
 /// Writes ReadyForQuery with a status that Postgres told: `I`, `T` or `E`.
 pub fn ready_in(out: &mut BytesMut, status: u8) {
     out.put_slice(&[b'Z', 0, 0, 0, 5, status]);

@@ -28,6 +28,8 @@ pub(super) struct Raw {
     /// What is referred to, and what changes with it.
     pub(super) cascades: Vec<(u32, u32)>,
     pub(super) meters: Vec<Meter>,
+    /// The event triggers are there that tell of what is altered.
+    pub(super) is_told: bool,
 }
 
 /// All functions of one name.
@@ -167,6 +169,11 @@ SELECT c.oid, m.resource_id, m.filter IS NOT NULL FROM cordon.meter m
 JOIN (SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')) c ON c.name = m.relation ORDER BY 1, 2";
 
+/// Both of them, as `control/schema/catalog_changed.sql` makes them.
+const TOLD: &str = "\
+SELECT pg_catalog.count(*) = 2 FROM pg_catalog.pg_event_trigger
+WHERE evtname IN ('pgcordon_catalog_changed', 'pgcordon_catalog_dropped') AND evtenabled IN ('O', 'A')";
+
 /// Reads all of it.
 pub(super) async fn read(client: &mut Client) -> Result<Raw, StoreError> {
     let snapshot =
@@ -195,6 +202,7 @@ pub(super) async fn read(client: &mut Client) -> Result<Raw, StoreError> {
         inherits: rows(&snapshot, INHERITS, |row| (row.get(0), row.get(1))).await?,
         cascades: rows(&snapshot, CASCADES, |row| (row.get(0), row.get(1))).await?,
         meters,
+        is_told: snapshot.query_one(TOLD, &[]).await?.get(0),
     };
     snapshot.commit().await?;
     Ok(raw)

@@ -5,7 +5,7 @@ use super::super::guard_functions::XML_TABLE;
 use super::super::guard_hit::GuardHit;
 use super::super::guard_rule::Rule;
 use super::super::statement::FunctionName;
-use super::tree::{FuncCall, Node, TypeName, WindowDef, node::Node as Inner};
+use super::tree::{AConst, FuncCall, Node, TypeName, WindowDef, a_const::Val, node::Node as Inner};
 use super::walk::Walk;
 use super::{qualified, strings};
 
@@ -78,6 +78,11 @@ const SCALAR_FUNCTIONS: [&str; 66] = [
     "to_timestamp",
     "to_tsvector",
 ];
+
+/// What date and time types read as the moment at which they are read (Postgres docs, "Special Values").
+const MOMENTS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+/// Types whose constants depend on the day, or on what is not of their own database. With them the types that begin with `reg`.
+const MOMENTARY_TYPES: [&str; 2] = ["timetz", "aclitem"];
 
 impl Walk<'_> {
     /// An expression that isn't a name, a call or a constant alone, or a part of one.
@@ -269,8 +274,19 @@ impl Walk<'_> {
         }
     }
 
+    /// Postgres reads a constant when it reads its text. What is in it of letters is looked at alone: time types know these words, and
+    /// arrays and ranges of them take quotes and backslashes between.
+    pub(super) fn constant(&mut self, constant: &AConst) {
+        let Some(Val::Sval(string)) = &constant.val else { return };
+        let letters: String =
+            string.sval.chars().filter(char::is_ascii_alphabetic).map(|each| each.to_ascii_lowercase()).collect();
+        self.statement.is_of_moment |= MOMENTS.iter().any(|word| letters.contains(word));
+    }
+
     fn type_name(&mut self, name: Option<&TypeName>) {
         let Some(name) = name else { return };
+        let is_of_moment = |name: &str| MOMENTARY_TYPES.contains(&name) || name.starts_with("reg");
+        self.statement.is_of_moment |= strings(&name.names).next_back().is_some_and(is_of_moment);
         self.attempts.type_name(name);
         self.all(&name.typmods);
     }

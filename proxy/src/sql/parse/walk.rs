@@ -59,9 +59,9 @@ impl<'t> Walk<'t> {
             Inner::MergeStmt(merge) => self.merge(merge),
             Inner::RangeVar(relation) => self.read(relation),
             Inner::FuncCall(call) => self.call(call),
+            Inner::AConst(constant) => self.constant(constant),
             // Nothing in them is looked up.
-            Inner::AConst(_)
-            | Inner::ParamRef(_)
+            Inner::ParamRef(_)
             | Inner::AStar(_)
             | Inner::SetToDefault(_)
             | Inner::CurrentOfExpr(_)

@@ -6,7 +6,6 @@ application are. Standard library only.
 """
 
 import argparse
-import glob
 import os
 import statistics
 import subprocess
@@ -14,7 +13,8 @@ import sys
 import tempfile
 import time
 
-import bench
+import data
+import load
 import scratch
 from scratch import BenchError, Scratch, say
 
@@ -49,11 +49,7 @@ def latencies(at, room, script, seconds):
         done = subprocess.run(command, cwd=logs, env=scratch.environment(at), capture_output=True, text=True, check=False)
         if done.returncode:
             raise BenchError(f"the quiet tenant failed: {done.stderr[-500:]}")
-        found = []
-        for log in glob.glob(os.path.join(logs, "pgbench_log.*")):
-            with open(log, encoding="utf-8") as lines:
-                found += [int(line.split()[2]) / 1000 for line in lines]
-    return sorted(found)
+        return sorted(latency for _, latency in load.logged(logs))
 
 
 def beside(quiet, noisy, flood, room, scripts, options):
@@ -79,17 +75,12 @@ def set_up(room, options):
     acme, globex = (scratch.parts(workspace["dsn"]) for workspace in told["workspaces"][:2])
     admin = {**scratch.parts(told["upstream"]["admin_dsn"]), "database": acme["database"]}
     password = os.urandom(16).hex()
-    bench.prepare(admin, scratch.sql(acme, "select quote_ident(current_user)"), 100_000, password)
-    bench.open_the_door(admin, admin["database"])
+    data.prepare(admin, scratch.sql(acme, "select quote_ident(current_user)"), 100_000, password)
+    data.open_the_door(admin, admin["database"])
     direct = {**admin, "user": scratch.ROLE, "password": password}
     _, port = scratch.start_pgbouncer(room, "pgbouncer", direct, direct["host"], "transaction", options.pool)
     through = {**direct, "host": "127.0.0.1", "port": port}
     return {"PgBouncer": (through, through), "pgcordon": (globex, acme)}
-
-
-def share(found, part):
-    """The latency that this part of the answers kept below."""
-    return found[min(len(found) - 1, int(len(found) * part))] if found else float("nan")
 
 
 def main():
@@ -108,7 +99,7 @@ def main():
                 for name, (quiet, noisy) in ways.items():
                     say(f"round {number + 1}: {name} beside {flood}")
                     found = beside(quiet, noisy, flood, room, scripts, options)
-                    samples.setdefault((flood, name), []).append((share(found, 0.5), share(found, 0.99), len(found)))
+                    samples.setdefault((flood, name), []).append((load.share(found, 0.5), load.share(found, 0.99), len(found)))
         print("| beside | through | p50 ms | p99 ms | answered |\n| --- | --- | ---: | ---: | ---: |")
         for (flood, name), rounds in samples.items():
             p50, p99, answered = (statistics.median(values) for values in zip(*rounds))

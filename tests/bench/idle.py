@@ -4,12 +4,14 @@ import base64
 import hashlib
 import hmac
 import os
-import resource
 import socket
 import struct
 import time
 
-from scratch import BenchError, processes_of
+import load
+import procs
+from scratch import BenchError
+from works import script_of
 
 
 def message(kind, body):
@@ -69,30 +71,46 @@ def login(at, salted):
             raise BenchError(f"authentication request {code} is not understood")
 
 
-def resident_kib(pid):
-    total = 0
-    for process in processes_of(pid):
-        with open(f"/proc/{process}/status", encoding="utf-8") as file:
-            total += sum(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
-    return total
+def arms_of(field):
+    """Whose memory is looked at. pgcordon's clients are spread over workspaces, for one may have a quarter of all."""
+    arms = [arm for arm in field.proxies() if arm.pid]
+    return [arm.but(f", {len(field.spread[arm.name])} workspaces", ways=field.spread[arm.name])
+            if arm.name in field.spread else arm for arm in arms]
 
 
-def report(arms, clients):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = clients + 100
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
-    out = [f"\n**Memory with {clients:,} idle clients**\n", "| arm | before MiB | with them MiB | KiB per client |",
-           "| --- | ---: | ---: | ---: |"]
-    for arm in arms:
-        before, sockets, salted = resident_kib(arm.pid), [], {}
+def measure(room, field, options):
+    """Resident memory of each arm with its server connections open and nobody there, then with more and more idle clients.
+    By the arm's name: what it was before, and with how many clients it was what, in KiB."""
+    script, found = script_of(room, "warm", "select 1;\n"), {}
+    for arm in arms_of(field):
+        warm(arm, script, options)
+        before, sockets, salted, steps = procs.resident_kib(arm.pid), [], {}, []
         try:
-            for _ in range(clients):
-                sockets.append(login(arm.at, salted))
-            time.sleep(1)
-            after = resident_kib(arm.pid)
-            out.append(f"| {arm.name} | {before / 1024:.1f} | {after / 1024:.1f} | {(after - before) / clients:.1f} |")
+            for clients in sorted(options.idle):
+                while len(sockets) < clients:
+                    sockets.append(login(arm.ways[len(sockets) % len(arm.ways)], salted))
+                time.sleep(1)
+                steps.append((clients, procs.resident_kib(arm.pid)))
         finally:
             for sock in sockets:
                 sock.close()
+        found[arm.name] = {"kind": arm.kind, "before": before, "steps": steps}
+    return found
+
+
+def warm(arm, script, options):
+    """Has every server connection opened that the pool may have."""
+    if len(arm.ways) > 1:
+        load.spread(arm, script, "simple", len(arm.ways), 1)
+    else:
+        load.run(arm, script, "simple", 3 * options.pool, 1)
+
+
+def table(found):
+    out = ["\n**Resident memory with idle clients, all server connections open**\n",
+           "| arm | clients | without them MiB | with them MiB | KiB per client |", "| --- | ---: | ---: | ---: | ---: |"]
+    for name, memory in found.items():
+        before = memory["before"]
+        for clients, kib in memory["steps"]:
+            out.append(f"| {name} | {clients:,} | {before / 1024:.1f} | {kib / 1024:.1f} | {(kib - before) / clients:.1f} |")
     return out

@@ -14,6 +14,7 @@ install_missing() {
     command -v pgbench >/dev/null || ls /usr/lib/postgresql/*/bin/pgbench >/dev/null 2>&1 || packages+=(postgresql)
     command -v psql >/dev/null || packages+=(postgresql-client)
     command -v strace >/dev/null || packages+=(strace)
+    command -v openssl >/dev/null || packages+=(openssl)
     command -v python3 >/dev/null || packages+=(python3)
     [ ${#packages[@]} -eq 0 ] && return
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

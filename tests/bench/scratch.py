@@ -17,6 +17,8 @@ import time
 from urllib.parse import unquote, urlsplit
 
 ROLE = "pgcordon_bench"
+# What every pooler is let have, so that 10,000 idle clients fit.
+CLIENTS_MAX = 12_000
 
 
 def say(text):
@@ -80,15 +82,20 @@ def environment(at, **more):
     return env
 
 
-def sql(at, script, **more):
-    """Runs SQL through psql and returns its rows, `|` between columns."""
+def psql(env, script):
+    """Runs SQL through psql and returns what it prints: rows, `|` between columns."""
     done = subprocess.run(
         [find_tool("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"],
-        input=script, env=environment(at, **more), capture_output=True, text=True, check=False,
+        input=script, env=env, capture_output=True, text=True, check=False,
     )
     if done.returncode:
-        raise BenchError(f"psql as {at['user']} on {at['host']}:{at['port']}: {done.stderr.strip()}")
+        raise BenchError(f"psql as {env['PGUSER']} on {env['PGHOST']}:{env['PGPORT']}: {done.stderr.strip()}")
     return done.stdout.strip()
+
+
+def sql(at, script, **more):
+    """The same on one connection target."""
+    return psql(environment(at, **more), script)
 
 
 class Scratch:
@@ -148,11 +155,36 @@ def listens(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def start_pgcordon(scratch, binary, pool, name=""):
+def certificate(scratch):
+    """A certificate for localhost that nobody trusts, and its key, as two files."""
+    key, chain = scratch.path("tls.key"), scratch.path("tls.crt")
+    done = subprocess.run(
+        [find_tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", chain], capture_output=True, text=True, check=False,
+    )
+    if done.returncode:
+        raise BenchError(f"openssl made no certificate: {done.stderr[-500:]}")
+    for path in (key, chain):
+        os.chmod(path, 0o600)
+        own(path)
+    return chain, key
+
+
+def configuration(scratch, name, settings):
+    """A configuration file of these (section, key, value as TOML has it)."""
+    sections = {}
+    for section, key, value in settings:
+        sections.setdefault(section, []).append(f"{key} = {value}")
+    text = "\n".join("\n".join([f"[{section}]", *lines]) for section, lines in sections.items())
+    return scratch.write(f"{name}.toml", text + "\n")
+
+
+def start_pgcordon(scratch, binary, pool, name="", settings=()):
     """`pgcordon dev`, which brings its own Postgres. Returns (process, its JSON line)."""
     log = open(scratch.path(f"{name}pgcordon.log"), "w", encoding="utf-8")
+    more = ["--config", configuration(scratch, f"{name}pgcordon", settings)] if settings else []
     process = scratch.start(
-        [binary, "dev", "--json", "--port", "0", "--http-port", "0", "--pool-size", str(pool)],
+        [binary, "dev", "--json", "--port", "0", "--http-port", "0", "--pool-size", str(pool), *more],
         stdout=subprocess.PIPE, stderr=log, text=True,
     )
     line = []
@@ -164,6 +196,24 @@ def start_pgcordon(scratch, binary, pool, name=""):
         with open(log.name, encoding="utf-8") as file:
             raise BenchError(f"pgcordon dev did not start:\n{file.read()[-2000:]}")
     return process, json.loads(line[0])
+
+
+def workspaces(binary, admin, count):
+    """As many workspaces with a key each, made as an operator makes them. Returns a target for each."""
+    home = os.path.dirname(sql(admin, "show data_directory"))
+    env = {**os.environ, "PGCORDON_CONFIG": os.path.join(home, "pgcordon.toml")}
+
+    def ask(*words):
+        done = subprocess.run([binary, *words, "--json"], env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BenchError(f"pgcordon {' '.join(words)}: {done.stderr.strip()}")
+        return json.loads(done.stdout)
+
+    targets = []
+    for number in range(count):
+        ask("workspace", "create", f"bench-{number}")
+        targets.append(parts(ask("key", "create", "--workspace", f"bench-{number}")["dsn"]))
+    return targets
 
 
 def start_postgres(scratch):
@@ -198,10 +248,11 @@ def bouncer_version():
     return tuple(int(n) for n in re.search(r"(\d+)\.(\d+)", text.stdout).groups())
 
 
-def start_pgbouncer(scratch, name, upstream, host, mode, pool):
-    """One PgBouncer in front of `upstream` by `host` (a name or a socket directory). Returns (process, port)."""
+def start_pgbouncer(scratch, name, upstream, host, mode, pool, auth="trust", secret="", more=""):
+    """One PgBouncer in front of `upstream` by `host` (a name or a socket directory). Its auth_file has the password,
+    or `secret` in its place. Returns (process, port)."""
     directory, port = scratch.path(name, True), free_port()
-    users = scratch.write(f"{name}/users", f'"{upstream["user"]}" "{upstream["password"]}"\n')
+    users = scratch.write(f"{name}/users", f'"{upstream["user"]}" "{secret or upstream["password"]}"\n')
     # Held only where it is cheap to get back: a session-mode pool would keep Postgres' places from the other arms.
     idle = 1 if mode == "session" else 3600
     statements = "max_prepared_statements = 200" if bouncer_version() >= (1, 21) else ""
@@ -211,13 +262,14 @@ def start_pgbouncer(scratch, name, upstream, host, mode, pool):
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
-auth_type = trust
+auth_type = {auth}
 auth_file = {users}
 pool_mode = {mode}
 default_pool_size = {pool}
 server_idle_timeout = {idle}
 {statements}
-max_client_conn = 12000
+{more}
+max_client_conn = {CLIENTS_MAX}
 logfile = {directory}/log
 log_connections = 0
 log_disconnections = 0
@@ -229,37 +281,3 @@ ignore_startup_parameters = extra_float_digits
     )
     wait_for(name, lambda: listens(port), process)
     return process, port
-
-
-def processes_of(pid):
-    """`pid` and its descendants that are not Postgres."""
-    children, names = {}, {}
-    for stat in glob.glob("/proc/[0-9]*/stat"):
-        try:
-            with open(stat, encoding="utf-8", errors="replace") as file:
-                text = file.read()
-        except OSError:
-            continue
-        process = int(text.split(" ", 1)[0])
-        names[process] = text[text.index("(") + 1 : text.rindex(")")]
-        children.setdefault(int(text[text.rindex(")") + 2 :].split()[1]), []).append(process)
-    found, queue = [], [pid]
-    while queue:
-        process = queue.pop()
-        found.append(process)
-        queue += [c for c in children.get(process, []) if names.get(c) != "postgres"]
-    return found
-
-
-def cpu_us(pid):
-    """CPU time so far of a proxy, all its threads and child processes, in microseconds."""
-    total = 0
-    for process in processes_of(pid):
-        try:
-            # User and system time of the whole process, threads that ended included; a tick is 10 ms.
-            with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
-                fields = file.read().rpartition(")")[2].split()
-            total += (int(fields[11]) + int(fields[12])) * 1_000_000 / os.sysconf("SC_CLK_TCK")
-        except OSError:
-            continue
-    return total

@@ -1,0 +1,78 @@
+"""What processes cost: CPU time and resident memory of a proxy with all its children, from /proc."""
+
+import glob
+import os
+import threading
+
+TICK_US = 1_000_000 / os.sysconf("SC_CLK_TCK")
+
+
+def processes_of(pid):
+    """`pid` and its descendants that are not Postgres."""
+    children, names = {}, {}
+    for stat in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            with open(stat, encoding="utf-8", errors="replace") as file:
+                text = file.read()
+        except OSError:
+            continue
+        process = int(text.split(" ", 1)[0])
+        names[process] = text[text.index("(") + 1 : text.rindex(")")]
+        children.setdefault(int(text[text.rindex(")") + 2 :].split()[1]), []).append(process)
+    found, queue = [], [pid]
+    while queue:
+        process = queue.pop()
+        found.append(process)
+        queue += [c for c in children.get(process, []) if names.get(c) != "postgres"]
+    return found
+
+
+def cpu_us(pid):
+    """User and system time so far of a proxy, all its threads and child processes, in microseconds."""
+    user = system = 0.0
+    for process in processes_of(pid):
+        try:
+            # Of the whole process, threads that ended included; a tick is 10 ms.
+            with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        user += int(fields[11]) * TICK_US
+        system += int(fields[12]) * TICK_US
+    return user, system
+
+
+def resident_kib(pid):
+    return sum(map(resident_of, processes_of(pid)))
+
+
+def resident_of(process):
+    try:
+        with open(f"/proc/{process}/status", encoding="utf-8") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+    except OSError:
+        return 0
+
+
+class Peak:
+    """The most resident memory of a proxy within a `with` block, looked at ten times a second."""
+
+    def __init__(self, pid):
+        self.processes = processes_of(pid)
+        self.kib = 0
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+
+    def watch(self):
+        while True:
+            self.kib = max(self.kib, sum(map(resident_of, self.processes)))
+            if self.over.wait(0.1):
+                return
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()

@@ -1,4 +1,5 @@
-//! What is known of texts, remembered by the exact text. Not by its fingerprint: that hides the constants.
+//! What is known of texts, remembered by the exact text; where no constant in it matters, by what is left without them. So what
+//! applications write their values into isn't parsed every time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use super::catalog::Catalog;
 use super::effects::{Effects, Reader};
 use super::facts::Facts;
 use super::guard_hit::Watched;
+use super::normalize::template;
 use super::{parse, prefilter};
 
 /// How many bytes of texts and facts are remembered before all is forgotten.
@@ -19,6 +21,8 @@ const REMEMBERED_TEXT_BYTES_MAX: usize = 64 << 10;
 pub struct Analysis {
     watched: Watched,
     known: HashMap<Box<[u8]>, Known, ahash::RandomState>,
+    /// By the text without its constants.
+    templates: HashMap<Arc<str>, Known, ahash::RandomState>,
     bytes: usize,
 }
 
@@ -43,7 +47,7 @@ impl Analysis {
         // Looking a text up is quicker than filtering it.
         match self.known.get_mut(text) {
             Some(known) => tell(known),
-            None if prefilter::may_have_facts(text) => self.learn(text, tell),
+            None if prefilter::may_have_facts(text) => self.with_template(text, tell),
             None => None,
         }
     }
@@ -70,38 +74,73 @@ impl Analysis {
         })
     }
 
-    /// Whether the text may be prepared when it comes again, see [`Effects::repeats`]. The text is parsed.
+    /// Whether the text may be prepared when it comes again, see [`Effects::repeats`]. The text is parsed: here its constants matter.
     pub fn repeats(&mut self, text: &[u8], catalog: &Catalog) -> bool {
-        let effects = self.effects(text, catalog, Reader::DEFAULT);
-        self.with(text, |known| effects.repeats(&known.facts))
-    }
-
-    fn with<T>(&mut self, text: &[u8], tell: impl FnOnce(&mut Known) -> T) -> T {
+        let tell = |known: &mut Known| Effects::of(&known.facts, catalog, Reader::DEFAULT).repeats(&known.facts);
         match self.known.get_mut(text) {
             Some(known) => tell(known),
             None => self.learn(text, tell),
         }
     }
 
+    fn with<T>(&mut self, text: &[u8], tell: impl FnOnce(&mut Known) -> T) -> T {
+        match self.known.get_mut(text) {
+            Some(known) => tell(known),
+            None => self.with_template(text, tell),
+        }
+    }
+
+    /// The same of a text that isn't known as it is.
+    fn with_template<T>(&mut self, text: &[u8], tell: impl FnOnce(&mut Known) -> T) -> T {
+        let Some(template) = (text.len() <= REMEMBERED_TEXT_BYTES_MAX).then(|| template(text)).flatten() else {
+            return self.learn(text, tell);
+        };
+        if let Some(known) = self.templates.get_mut(&template) {
+            return tell(known);
+        }
+        let mut facts = parse::facts(text, &self.watched);
+        if !facts.heeds_no_constants() {
+            return self.remembered(text, facts, tell);
+        }
+        // Of others it isn't known.
+        facts.statements.iter_mut().for_each(|statement| statement.is_of_moment = true);
+        let mut known = Known::of(facts);
+        let told = tell(&mut known);
+        self.make_room(template.len(), &known);
+        self.templates.insert(template, known);
+        told
+    }
+
     fn learn<T>(&mut self, text: &[u8], tell: impl FnOnce(&mut Known) -> T) -> T {
-        let facts = Arc::new(parse::facts(text, &self.watched));
-        let mut known = Known { is_trivial: facts.is_trivial(), facts, effects: None };
+        let facts = parse::facts(text, &self.watched);
+        self.remembered(text, facts, tell)
+    }
+
+    fn remembered<T>(&mut self, text: &[u8], facts: Facts, tell: impl FnOnce(&mut Known) -> T) -> T {
+        let mut known = Known::of(facts);
         let told = tell(&mut known);
         if text.len() <= REMEMBERED_TEXT_BYTES_MAX {
-            self.remember(text, known);
+            self.make_room(text.len(), &known);
+            self.known.insert(text.into(), known);
         }
         told
     }
 
-    fn remember(&mut self, text: &[u8], known: Known) {
+    fn make_room(&mut self, bytes: usize, known: &Known) {
         // Effects are about as large as what they follow from.
-        let weight = size_of::<Known>() + text.len() + 2 * known.facts.weight();
+        let weight = size_of::<Known>() + bytes + 2 * known.facts.weight();
         if self.bytes + weight > REMEMBERED_BYTES_MAX {
             self.known.clear();
+            self.templates.clear();
             self.bytes = 0;
         }
         self.bytes += weight;
-        self.known.insert(text.into(), known);
+    }
+}
+
+impl Known {
+    fn of(facts: Facts) -> Self {
+        Self { is_trivial: facts.is_trivial(), facts: Arc::new(facts), effects: None }
     }
 }
 
@@ -118,7 +157,7 @@ mod tests {
         assert!(analysis.facts(b"select 1").is_none());
         assert_eq!(analysis.known.len(), 1);
         assert!(analysis.facts(b"select a from b for update").is_none(), "parsed, and trivial");
-        assert_eq!(analysis.known.len(), 2);
+        assert_eq!((analysis.known.len(), analysis.templates.len()), (1, 1));
     }
 
     #[test]
@@ -136,6 +175,76 @@ mod tests {
         assert!(!analysis.effects(text, &catalog, changed).is_read_only());
         assert!(!analysis.effects(text, &unknown, Reader::DEFAULT).is_read_only());
     }
+
+    #[test]
+    fn what_differs_in_constants_alone_is_parsed_once() {
+        let mut analysis = Analysis::default();
+        let first = analysis.facts(b"insert into t (a, b) values (1, 'x'), (2, 'y')").expect("a write");
+        let second = analysis.facts(b"insert  into t (a, b) values (3, 'O''Brien'), (4, E'\\n')").expect("a write");
+        assert!(Arc::ptr_eq(&first, &second) && analysis.known.is_empty());
+        let three = analysis.facts(b"insert into t (a, b) values (1, 'x'), (2, 'y'), (3, 'z')").expect("a write");
+        assert_ne!(first.statements[0].writes[0].rows, three.statements[0].writes[0].rows);
+    }
+
+    #[test]
+    fn where_a_constant_matters_each_text_is_its_own() {
+        for (one, other) in [
+            ("insert into t select * from s limit 1", "insert into t select * from s limit 2"),
+            ("update t set a = nextval('a')", "update t set a = nextval('b')"),
+            ("update t set a = 'x'::regclass", "update t set a = 'cordon.key'::regclass"),
+            ("select set_config('a.b', 'x', false)", "select set_config('c.d', 'x', false)"),
+            ("set a.b = 1", "set a.b = 2"),
+            ("insert into t values (f('x'))", "insert into t values (f('y'))"),
+        ] {
+            let mut analysis = Analysis::default();
+            let (first, second) = (analysis.all_facts(one.as_bytes()), analysis.all_facts(other.as_bytes()));
+            assert!(!Arc::ptr_eq(&first, &second), "{one}");
+            assert_eq!(*second, parse::facts(other.as_bytes(), &Watched::default()), "{other}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever a constant says, what is remembered of a text with another one is what parsing this one tells.
+        #[test]
+        fn no_constant_changes_what_is_told(
+            form in 0..FORMS.len(),
+            first in "[ -~]{0,12}",
+            second in "[ -~]{0,12}",
+            number in 0..100_000_u32,
+        ) {
+            let written = |value: &str, number: u32| {
+                FORMS[form].replace("{s}", &format!("'{}'", value.replace('\'', "''"))).replace("{n}", &number.to_string())
+            };
+            let mut analysis = Analysis::default();
+            analysis.all_facts(written(&first, 7).as_bytes());
+            let text = written(&second, number);
+            let told = analysis.all_facts(text.as_bytes());
+            // Whether one of them is of the moment is looked at in the text itself alone.
+            let timeless = |facts: &Facts| {
+                let mut facts = facts.clone();
+                facts.statements.iter_mut().for_each(|statement| statement.is_of_moment = false);
+                facts
+            };
+            let parsed = parse::facts(text.as_bytes(), &Watched::default());
+            proptest::prop_assert_eq!(timeless(&told), timeless(&parsed), "{}", text);
+        }
+    }
+
+    /// Statements with strings and numbers in all kinds of places.
+    const FORMS: [&str; 12] = [
+        "insert into t (a, b) values ({n}, {s}) returning a",
+        "insert into t values ({s}), ({s}) on conflict (a) do update set b = {s}",
+        "update t set a = {s}, b = b + {n} where c in ({n}, {n}) and d like {s}",
+        "delete from t where a = {s} or b between {n} and {n}",
+        "with x as (insert into t values ({s}) returning a) select * from x limit {n}",
+        "update t set a = lower({s}), b = {s}::uuid, c = {s}::jsonb || {s}",
+        "update t set a = nextval({s}) where b = {s}::regclass",
+        "select * from t where a = {s} for update",
+        "insert into t select {s} from s limit {n}",
+        "select pg_notify({s}, {s})",
+        "insert into t values (f({s}), date {s}, interval {s} day)",
+        "update t set a = case when b > {n} then {s} else to_char(now(), {s}) end",
+    ];
 
     #[test]
     fn memory_is_bounded() {

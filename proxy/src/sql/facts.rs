@@ -80,6 +80,18 @@ impl Facts {
         self.statements.iter().all(|statement| statement.kind != StatementKind::Unknown)
     }
 
+    /// Whether a text that differs from this one in its constants alone has the same facts, but for whether one of them is of the moment.
+    pub(super) fn heeds_no_constants(&self) -> bool {
+        let [one] = self.statements.as_slice() else { return false };
+        let is_plain = matches!(
+            one.kind,
+            StatementKind::Select | StatementKind::Insert | StatementKind::Update | StatementKind::Delete
+        );
+        let is_quiet = self.guard.is_empty() && self.channels.is_empty() && self.asks == Asks::default();
+        let names_nothing = self.prepared.is_empty() && self.empties.is_empty() && !self.discards_sequences;
+        is_plain && is_quiet && names_nothing && self.leaves_nothing() && !one.hidden && !one.heeds_constants
+    }
+
     /// Whether any statement may change what names stand for.
     pub fn may_alter(&self) -> bool {
         self.statements.iter().any(Statement::may_alter)

@@ -16,6 +16,11 @@ pub fn normalize(text: &[u8]) -> Option<Arc<str>> {
     written(text).ok().flatten().map(Into::into)
 }
 
+/// The whole of it, if it isn't so long that some was cut off.
+pub(super) fn template(text: &[u8]) -> Option<Arc<str>> {
+    normalize(text).filter(|template| template.len() <= NORMALIZED_BYTES_MAX)
+}
+
 fn written(text: &str) -> Result<Option<String>, Unterminated> {
     let mut next = 1 + highest_param(text)?;
     let mut out = String::new();

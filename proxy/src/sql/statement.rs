@@ -20,6 +20,8 @@ pub struct Statement {
     /// A constant in it may be read as something else at another time, 'now' as a time for example: what was prepared before
     /// isn't what would be prepared now.
     pub is_of_moment: bool,
+    /// With other constants in it something else might be to be told of it.
+    pub heeds_constants: bool,
     /// It may do what isn't visible in its text: EXECUTE, CALL, DO, FETCH, and whatever isn't looked into.
     pub hidden: bool,
 }
@@ -158,6 +160,7 @@ impl Statement {
             attributes: Vec::new(),
             locks_rows: false,
             is_of_moment: false,
+            heeds_constants: false,
             hidden: false,
         }
     }

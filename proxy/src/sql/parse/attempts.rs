@@ -113,11 +113,13 @@ impl<'t> Attempts<'t> {
         }
     }
 
-    /// A cast of a constant to a type whose input looks a name up.
-    pub(super) fn cast(&mut self, argument: &Inner, to: &TypeName) {
-        if strings(&to.names).next_back().is_some_and(|name| NAME_TYPES.contains(&name)) {
+    /// A cast of a constant, which says whether it is one to a type whose input looks a name up.
+    pub(super) fn cast(&mut self, argument: &Inner, to: &TypeName) -> bool {
+        let looks_up = strings(&to.names).next_back().is_some_and(|name| NAME_TYPES.contains(&name));
+        if looks_up {
             self.looked_up(argument);
         }
+        looks_up
     }
 
     /// A string in which Postgres looks names up.

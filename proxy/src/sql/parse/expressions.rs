@@ -79,6 +79,40 @@ const SCALAR_FUNCTIONS: [&str; 66] = [
     "to_tsvector",
 ];
 
+/// Functions of which nothing else is told for other arguments. Any other one may read its own as names, or as statements.
+const INDIFFERENT_FUNCTIONS: [&str; 30] = [
+    "abs",
+    "avg",
+    "btrim",
+    "ceil",
+    "char_length",
+    "concat",
+    "count",
+    "date_part",
+    "date_trunc",
+    "extract",
+    "floor",
+    "gen_random_uuid",
+    "jsonb_build_object",
+    "jsonb_set",
+    "left",
+    "length",
+    "lower",
+    "ltrim",
+    "max",
+    "md5",
+    "min",
+    "now",
+    "replace",
+    "right",
+    "round",
+    "rtrim",
+    "substring",
+    "sum",
+    "to_char",
+    "upper",
+];
+
 /// What date and time types read as the moment at which they are read (Postgres docs, "Special Values").
 const MOMENTS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
 /// Types whose constants depend on the day, or on what is not of their own database. With them the types that begin with `reg`.
@@ -104,7 +138,7 @@ impl Walk<'_> {
                 if let Some((argument, to)) =
                     cast.arg.as_ref().and_then(|arg| arg.node.as_ref()).zip(cast.type_name.as_ref())
                 {
-                    self.attempts.cast(argument, to);
+                    self.statement.heeds_constants |= self.attempts.cast(argument, to);
                 }
                 self.maybe(&cast.arg);
                 self.type_name(cast.type_name.as_ref());
@@ -224,6 +258,8 @@ impl Walk<'_> {
         if !SCALAR_FUNCTIONS.contains(&name) {
             self.sets = true;
         }
+        self.statement.heeds_constants |=
+            !INDIFFERENT_FUNCTIONS.contains(&name) || !matches!(schema, None | Some("pg_catalog"));
         let function = FunctionName { schema: schema.map(Into::into), name: name.into() };
         if !self.statement.functions.contains(&function) {
             self.statement.functions.push(function);

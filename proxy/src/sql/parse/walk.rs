@@ -111,6 +111,8 @@ impl<'t> Walk<'t> {
         self.sets = false;
         self.maybe(&insert.select_stmt);
         let rows = rows_of(insert, self.sets);
+        // A LIMIT bounds them.
+        self.statement.heeds_constants |= is_query(insert);
         self.all(&insert.returning_list);
         if let Some(conflict) = &insert.on_conflict_clause {
             self.conflict(conflict);
@@ -227,6 +229,15 @@ impl<'t> Walk<'t> {
         let schema = (!relation.schemaname.is_empty()).then_some(relation.schemaname.as_str());
         self.attempts.name(schema, &relation.relname);
         Relation { schema: schema.map(Into::into), name: relation.relname.as_str().into() }
+    }
+}
+
+/// Whether what an INSERT adds isn't written out in it.
+fn is_query(insert: &InsertStmt) -> bool {
+    match insert.select_stmt.as_ref().and_then(|source| source.node.as_ref()) {
+        None => false,
+        Some(Inner::SelectStmt(select)) => select.values_lists.is_empty(),
+        Some(_) => true,
     }
 }
 

@@ -9,7 +9,7 @@ use super::sequences::Sequences;
 use super::settings::Settings;
 use super::statement::{Body, Moment, Parsing};
 use crate::domain::limits::{BACKEND_STATEMENT_BYTES_MAX, BACKEND_STATEMENTS_MAX};
-use crate::tenant::MeterTag;
+use crate::tenant::{MeterTag, SigningKey};
 
 /// A session of ours, told apart from all others while the process lives.
 pub type SessionId = u64;
@@ -22,7 +22,8 @@ pub struct BackendState {
     mark: Option<u32>,
     /// Until when by our clock, and with which key.
     sealed: Option<(i64, i32)>,
-    meter_tag: Option<MeterTag>,
+    /// With the number of the key that it is made with.
+    meter_tag: Option<(i32, MeterTag)>,
     settings: Arc<Settings>,
     reported: Arc<Parameters>,
     statements: HashMap<u64, Prepared, ahash::RandomState>,
@@ -114,7 +115,10 @@ impl BackendState {
 
     /// The server reports a setting.
     pub fn reports(&mut self, name: &[u8], value: &[u8]) {
-        Arc::make_mut(&mut self.reported).put(name, value);
+        // With each clearing it says the same again.
+        if self.reported.get(name) != Some(value) {
+            Arc::make_mut(&mut self.reported).put(name, value);
+        }
     }
 
     /// The server process.
@@ -138,13 +142,15 @@ impl BackendState {
     }
 
     /// The tag that this server process' meters put into their reports, as of the last seal.
-    pub const fn meter_tag(&self) -> Option<&MeterTag> {
-        self.meter_tag.as_ref()
+    pub fn meter_tag(&self) -> Option<&MeterTag> {
+        self.meter_tag.as_ref().map(|(_, tag)| tag)
     }
 
-    /// The tag, made with the key of the seal.
-    pub fn set_meter_tag(&mut self, tag: MeterTag) {
-        self.meter_tag = Some(tag);
+    /// The tag, made with the key of the seal: it is the same as long as that is.
+    pub fn tag_meters(&mut self, key: &SigningKey) {
+        if self.meter_tag.as_ref().is_none_or(|(made_with, _)| *made_with != key.id()) {
+            self.meter_tag = Some((key.id(), MeterTag::new(key, self.pid)));
+        }
     }
 
     /// The context may be gone or another: it is to be sealed anew before the next statement.

@@ -7,7 +7,7 @@ use crate::backend::BackendState;
 use crate::backend::settings::Change;
 use crate::domain::Fault;
 use crate::domain::limits::SEAL_LIFE;
-use crate::tenant::{MeterTag, Seal, context};
+use crate::tenant::{Seal, context};
 use crate::wire::{author, inject};
 
 use super::effects::{Barrier, Removal};
@@ -67,7 +67,7 @@ impl Session {
         let (sealed, mark) = ((workspace, &seal), backend.mark());
         context::bind(lanes.server.author(input), core.names, sealed, mark, (core.seed)());
         seal.as_str().clone_into(&mut self.sealed_with);
-        backend.set_meter_tag(MeterTag::new(key, backend.pid()));
+        backend.tag_meters(key);
         for step in BindStep::all(mark.is_some()) {
             self.expects.push(Expect::Injected(Injected::Bind(step)), &mut lanes.client);
         }

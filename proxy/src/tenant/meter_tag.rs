@@ -4,11 +4,9 @@
 
 use std::fmt;
 
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::seal::{SigningKey, hex};
+use super::seal::SigningKey;
 
 /// What a report of one backend begins with. It holds for as long as the backend lives and the key isn't replaced.
 #[derive(Clone)]
@@ -19,15 +17,8 @@ pub struct MeterTag {
 impl MeterTag {
     /// The tag of the backend with process id `pid`.
     pub fn new(key: &SigningKey, pid: i32) -> Self {
-        let hex = match Hmac::<Sha256>::new_from_slice(key.bytes()) {
-            Ok(mut mac) => {
-                mac.update(format!("meter|{pid}").as_bytes());
-                hex(&mac.finalize().into_bytes())
-            }
-            // HMAC takes a key of any length; without one there is no tag, and none matches.
-            Err(_) => String::new(),
-        };
-        Self { hex: hex.into() }
+        // Without a key there is no tag, and none matches.
+        Self { hex: key.sign(&format!("meter|{pid}")).unwrap_or_default().into() }
     }
 
     /// Whether this is the tag. How long that takes tells nothing of it.

@@ -14,13 +14,15 @@ use crate::domain::limits::SEAL_LIFE;
 #[derive(Clone)]
 pub struct SigningKey {
     id: i32,
-    bytes: Zeroizing<Vec<u8>>,
+    /// What the key makes of HMAC: to make it is half the work of a seal.
+    mac: Option<Hmac<Sha256>>,
 }
 
 impl SigningKey {
     /// Wraps a row of `cordon.signing_key`.
     pub fn new(id: i32, bytes: Vec<u8>) -> Self {
-        Self { id, bytes: Zeroizing::new(bytes) }
+        // HMAC takes a key of any length.
+        Self { id, mac: Hmac::new_from_slice(&Zeroizing::new(bytes)).ok() }
     }
 
     /// Its number in the database.
@@ -28,8 +30,11 @@ impl SigningKey {
         self.id
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The lower-case hex HMAC-SHA-256 of `text` under this key.
+    pub(super) fn sign(&self, text: &str) -> Option<String> {
+        let mut mac = self.mac.clone()?;
+        mac.update(text.as_bytes());
+        Some(hex(&mac.finalize().into_bytes()))
     }
 }
 
@@ -76,14 +81,9 @@ impl Seal {
     pub fn new(key: &SigningKey, workspace: WorkspaceId, pid: i32, database_now: i64) -> Self {
         let life = i64::try_from(SEAL_LIFE.as_secs()).unwrap_or(0);
         let expires_at = database_now.saturating_add(life);
-        let text = match Hmac::<Sha256>::new_from_slice(&key.bytes) {
-            Ok(mut mac) => {
-                mac.update(format!("{workspace}|{pid}|{expires_at}").as_bytes());
-                format!("{expires_at}.{}", hex(&mac.finalize().into_bytes()))
-            }
-            // HMAC takes a key of any length; without one the seal is empty, which the database refuses.
-            Err(_) => String::new(),
-        };
+        let signed = key.sign(&format!("{workspace}|{pid}|{expires_at}"));
+        // Without a key the seal is empty, which the database refuses.
+        let text = signed.map_or_else(String::new, |signed| format!("{expires_at}.{signed}"));
         Self { text, expires_at }
     }
 

@@ -141,7 +141,6 @@ impl Session {
             && self.expects.is_empty()
             && self.is_at_boundary()
             && self.pin.is_none()
-            && self.stays.is_none()
             && self.barrier == Barrier::None
             && self.touched.is_empty()
             && self.transaction.is_untouched()

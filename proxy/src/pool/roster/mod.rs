@@ -104,7 +104,7 @@ pub struct Granted {
     pub bound: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Backend {
     /// Whom it is bound to, if it wasn't cleared since.
     bound: Option<Tenant>,
@@ -132,7 +132,7 @@ enum State {
 }
 
 /// The roster of one (database, role).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Roster {
     bounds: Bounds,
     backends: HashMap<BackendId, Backend, ahash::RandomState>,

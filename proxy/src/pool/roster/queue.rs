@@ -18,7 +18,7 @@ pub(super) struct Waiter {
 }
 
 /// All that wait.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     /// Tenants with waiters, the next one in front.
     turns: VecDeque<Tenant>,
@@ -95,6 +95,14 @@ impl Queue {
         self.turns.clear();
         self.places.clear();
         std::mem::take(&mut self.lines).into_values().flatten().flat_map(|(_, line)| line)
+    }
+
+    /// All of it, in whatever order.
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> Vec<String> {
+        let lines = self.lines.iter().map(|each| format!("{each:?}"));
+        let places = self.places.iter().map(|each| format!("{each:?}"));
+        lines.chain(places).chain([format!("{:?}", self.turns)]).collect()
     }
 
     /// Whether anybody of the tenant waits on `core`.

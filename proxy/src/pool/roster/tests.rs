@@ -30,6 +30,16 @@ fn down() -> Fault {
     Fault::new(Origin::Upstream, SqlState::CANNOT_CONNECT_NOW, "down")
 }
 
+/// A roster as it looks, whatever the order of its maps.
+fn shown(roster: &Roster) -> Vec<String> {
+    let mut shown: Vec<String> = roster.backends.iter().map(|each| format!("{each:?}")).collect();
+    shown.extend(roster.held.iter().map(|each| format!("{each:?}")));
+    shown.extend(roster.queue.shown());
+    shown.sort();
+    shown.push(format!("{:?}", (roster.opening, roster.opening_unwanted, &roster.homecomers, roster.doomed_held)));
+    shown
+}
+
 /// A world around a roster: connections that exist, clients that hold or wait, and a clock that is moved by hand.
 struct World {
     roster: Roster,
@@ -48,6 +58,7 @@ struct World {
     recalls: usize,
     homecomers: Vec<WaiterId>,
     granted: Vec<(WaiterId, Tenant)>,
+    handed_over: usize,
 }
 
 impl World {
@@ -66,6 +77,7 @@ impl World {
             recalls: 0,
             homecomers: Vec::new(),
             granted: Vec::new(),
+            handed_over: 0,
         }
     }
 
@@ -151,7 +163,19 @@ impl World {
 
     fn release(&mut self, backend: BackendId, outcome: Outcome) {
         let (_, core) = self.held.remove(&backend).expect("it is held");
+        let mut ahead = self.roster.clone();
+        let before = shown(&self.roster);
+        let handed = ahead.hand_over(backend, core, self.now);
         let commands = self.roster.released(backend, outcome, core, self.now);
+        match handed.filter(|_| outcome == Outcome::Clean) {
+            Some(waiter) => {
+                assert_eq!(commands, [Command::Grant { waiter, core, backend, bound: true }]);
+                assert_eq!(shown(&ahead), shown(&self.roster));
+                self.handed_over += 1;
+            }
+            None if outcome == Outcome::Clean => assert_eq!(shown(&ahead), before, "nothing is changed"),
+            None => {}
+        }
         self.perform(commands);
     }
 
@@ -613,4 +637,21 @@ proptest! {
         prop_assert_eq!(world.roster.held.values().sum::<usize>(), world.held.len());
         prop_assert_eq!(world.roster.backends.len(), world.last.len());
     }
+}
+
+#[test]
+fn what_comes_back_clean_goes_from_hand_to_hand_within_its_workspace() {
+    let mut world = World::new(bounds(1, 1));
+    world.want(tenant(1), 0);
+    world.settle();
+    world.want(tenant(1), 0);
+    let backend = *world.held.keys().next().expect("one is held");
+    world.release(backend, Outcome::Clean);
+    assert_eq!(world.handed_over, 1);
+    // Its turn is over, and another workspace waits.
+    world.want(tenant(1), 0);
+    world.want(tenant(2), 0);
+    world.now += Duration::from_millis(3);
+    world.release(backend, Outcome::Clean);
+    assert_eq!(world.handed_over, 1);
 }

@@ -243,10 +243,9 @@ impl Pool {
     /// 53300 when none became free in time; the fault of the upstream when none can be opened.
     pub async fn lease(self: &Rc<Self>, binding: &Binding, home: Option<&Home>) -> Result<Lease, Fault> {
         let (tenant, home) = (binding.tenant(), home.map(Home::id));
-        let now = clock::now();
-        let until = now + self.shared.settings.wait_timeout();
+        let until = clock::now() + self.shared.settings.wait_timeout();
         loop {
-            let place = Place::take(self, until, |roster, id| roster.waits(id, tenant, self.core, home, now));
+            let place = Place::take(self, until, |roster, id| roster.waits(id, tenant, self.core, home, clock::now()));
             let answered = poll_fn(|context| place.poll(context)).await;
             drop(place);
             let (backend, bound) = answered?;

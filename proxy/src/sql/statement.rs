@@ -176,17 +176,9 @@ impl Statement {
         is_quiet && matches!(self.kind, StatementKind::Session | StatementKind::Deallocate(_))
     }
 
-    /// Whether it may change what names stand for, or how what they stand for is read.
-    pub fn may_alter(&self) -> bool {
-        let is_plain = matches!(
-            self.kind,
-            StatementKind::Ddl
-                | StatementKind::Call
-                | StatementKind::Do
-                | StatementKind::Other
-                | StatementKind::Unknown
-        );
-        self.hidden || is_plain
+    /// Whether its own text may change what names stand for. What functions and procedures do isn't looked for.
+    pub const fn may_alter(&self) -> bool {
+        matches!(self.kind, StatementKind::Ddl | StatementKind::Do | StatementKind::Other | StatementKind::Unknown)
     }
 
     /// Whether its own CommandComplete tells all that a session needs to know of it.

@@ -120,7 +120,8 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn, counted: Counted) {
         .of_key(binding.key_id().clone())
         .greeted(greeting.parameters, registered.pid());
     let places = Places { _core: counted, _workspace: entered, _counters: core.counters.client() };
-    let driver = Driver::new(core, socket, session, registered, binding, client, (database.into(), pool, home), places);
+    let place = (database.into(), pool, home, places);
+    let driver = Driver::new(core, socket, session, registered, binding, client, place);
     // A task of its own: what a login takes of memory is given back, and waking the client goes through none of it.
     tokio::task::spawn_local(driver.run());
 }

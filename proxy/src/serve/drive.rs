@@ -95,8 +95,7 @@ impl Driver {
         registered: Registered,
         binding: Binding,
         client: Arc<Client>,
-        (database, pool, home): (Rc<str>, Rc<Pool>, Option<Home>),
-        places: Places,
+        (database, pool, home, places): (Rc<str>, Rc<Pool>, Option<Home>, Places),
     ) -> Self {
         Self {
             core,

@@ -1,4 +1,4 @@
--- The seal is verified in one expression.
+-- The seal is verified in one expression, behind two that ask whether it can be.
 --
 -- DISCARD ALL, with which a server connection changes hands, takes the plans of all functions away (DISCARD PLANS), and PL/pgSQL plans
 -- each of its expressions by itself: the first bind behind it planned fourteen, which was most of what a change of workspace cost.
@@ -26,8 +26,10 @@ BEGIN
     IF pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.<) 150000 THEN
         RETURN false;
     END IF;
+    IF NOT pg_catalog.has_parameter_privilege('backtrace_functions', 'SET') THEN
+        RETURN false;
+    END IF;
     RETURN CASE
-        WHEN NOT pg_catalog.has_parameter_privilege('backtrace_functions', 'SET') THEN false
         WHEN EXISTS (
             SELECT FROM cordon.signing_key AS k
             -- Hashes of the two are compared, so that how long it takes tells nothing.

@@ -118,8 +118,7 @@ prepare() {
     install_clients &
     downloading=$!
     say "building; the tests run on $(server_version)"
-    # The micro-benchmarks aren't run here, but must go on being built.
-    cargo build --workspace --bins --benches --locked
+    cargo build --workspace --bins --locked
     tests --no-run
     wait "$downloading" || die "the clients that tests need aren't there"
     export CORDON_TEST_PYTHON=$python NODE_PATH=$tools/node_modules CORDON_TEST_JDBC=$jdbc_archive

@@ -5,6 +5,7 @@
 //! and releases go to the roster, which is fair to all cores.
 
 mod ending;
+mod errands;
 pub(super) mod homes;
 mod place;
 
@@ -32,7 +33,7 @@ use super::roster::{BackendId, Command, CoreId, Counts, Outcome, Overdrawn, Rost
 use super::settings::Settings;
 use super::signals::Signals;
 use super::upstream::{ServerConnection, ServerSocket, Upstream};
-use ending::close;
+use errands::Errand;
 use homes::Home;
 use place::{Place, Waiting};
 
@@ -134,45 +135,22 @@ impl PoolShared {
     fn hand_over(&self, id: BackendId, core: CoreId) -> Option<WaiterId> {
         let mut inner = self.inner.lock();
         let waiter = inner.roster.hand_over(id, core, clock::now())?;
-        self.attention.store(inner.roster.needs_attention(), Ordering::SeqCst);
-        self.wanted.store(inner.roster.wanted(), Ordering::SeqCst);
+        self.show(&inner.roster);
         Some(waiter)
+    }
+
+    /// Lets all cores see who waits. Called with the lock held, whenever that may have changed.
+    fn show(&self, roster: &Roster) {
+        self.attention.store(roster.needs_attention(), Ordering::SeqCst);
+        self.wanted.store(roster.wanted(), Ordering::SeqCst);
     }
 
     /// Tells the roster something. Connections that its commands are about leave the stock with them.
     fn tell(&self, event: impl FnOnce(&mut Inner) -> Vec<Command>) -> Vec<Errand> {
         let mut inner = self.inner.lock();
         let commands = event(&mut inner);
-        self.attention.store(inner.roster.needs_attention(), Ordering::SeqCst);
-        self.wanted.store(inner.roster.wanted(), Ordering::SeqCst);
+        self.show(&inner.roster);
         commands.into_iter().map(|command| Errand::of(command, &mut inner.stock)).collect()
-    }
-}
-
-/// A command together with the connection it is about.
-enum Errand {
-    Grant { waiter: WaiterId, core: CoreId, backend: Option<Box<Backend>>, bound: bool },
-    Refuse { waiter: WaiterId, core: CoreId, fault: Fault },
-    Open,
-    Clear(Option<Box<Backend>>),
-    Close(Option<Box<Backend>>),
-    End(BackendId, Option<Box<Backend>>),
-    Recall,
-}
-
-impl Errand {
-    fn of(command: Command, stock: &mut HashMap<BackendId, Box<Backend>, ahash::RandomState>) -> Self {
-        match command {
-            Command::Grant { waiter, core, backend, bound } => {
-                Self::Grant { waiter, core, backend: stock.remove(&backend), bound }
-            }
-            Command::Refuse { waiter, core, fault } => Self::Refuse { waiter, core, fault },
-            Command::Open => Self::Open,
-            Command::Clear(id) => Self::Clear(stock.remove(&id)),
-            Command::Close(id) => Self::Close(stock.remove(&id)),
-            Command::End(id) => Self::End(id, stock.remove(&id)),
-            Command::Recall => Self::Recall,
-        }
     }
 }
 
@@ -362,50 +340,6 @@ impl Pool {
         )
         .detail(detail)
         .hint("Shorten transactions, above all those that wait for another connection of the same application, or raise pool.size or pool.wait_timeout_ms.")
-    }
-
-    /// Does what the roster said.
-    fn run(self: &Rc<Self>, errands: Vec<Errand>) {
-        for errand in errands {
-            match errand {
-                Errand::Grant { waiter, core, backend: Some(backend), bound } if core == self.core => {
-                    self.answer(waiter, Ok((backend, bound)));
-                }
-                Errand::Grant { waiter, core, backend: Some(backend), bound } => {
-                    self.shared.post(core, Mail::Granted { waiter, backend, bound });
-                }
-                Errand::Refuse { waiter, core, fault } if core == self.core => self.answer(waiter, Err(fault)),
-                Errand::Refuse { waiter, core, fault } => self.shared.post(core, Mail::Refused { waiter, fault }),
-                Errand::Open => {
-                    tokio::task::spawn_local(self.clone().open());
-                }
-                Errand::Clear(Some(backend)) => {
-                    tokio::task::spawn_local(self.clone().clear(backend));
-                }
-                Errand::Close(Some(backend)) => {
-                    tokio::task::spawn_local(close(backend));
-                }
-                Errand::End(id, backend) => self.clone().end(id, backend),
-                Errand::Recall => self.recall(),
-                Errand::Grant { backend: None, .. } | Errand::Clear(None) | Errand::Close(None) => {}
-            }
-        }
-    }
-
-    /// Every core that has something parked gives it back; this one at once.
-    fn recall(self: &Rc<Self>) {
-        for (core, parked) in self.shared.parked.iter().enumerate() {
-            if core != self.core && parked.load(Ordering::SeqCst) > 0 {
-                self.shared.post(core, Mail::Recall);
-            }
-        }
-        self.recalled();
-    }
-
-    /// What this core has parked goes back, and who makes way for others hears that somebody waits.
-    fn recalled(self: &Rc<Self>) {
-        self.unpark_all(None);
-        self.wake_yielding();
     }
 
     async fn open(self: Rc<Self>) {

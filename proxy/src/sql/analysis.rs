@@ -74,9 +74,9 @@ impl Analysis {
         })
     }
 
-    /// Whether the text may be prepared when it comes again, see [`Effects::repeats`]. The text is parsed: here its constants matter.
-    pub fn repeats(&mut self, text: &[u8], catalog: &Catalog) -> bool {
-        let tell = |known: &mut Known| Effects::of(&known.facts, catalog, Reader::DEFAULT).repeats(&known.facts);
+    /// Whether the text may be prepared when it comes again, see [`Effects::is_repeatable`]. The text is parsed: here its constants matter.
+    pub fn is_repeatable(&mut self, text: &[u8], catalog: &Catalog) -> bool {
+        let tell = |known: &mut Known| Effects::of(&known.facts, catalog, Reader::DEFAULT).is_repeatable(&known.facts);
         match self.known.get_mut(text) {
             Some(known) => tell(known),
             None => self.learn(text, tell),
@@ -190,6 +190,7 @@ mod tests {
     fn where_a_constant_matters_each_text_is_its_own() {
         for (one, other) in [
             ("insert into t select * from s limit 1", "insert into t select * from s limit 2"),
+            ("insert into t values (1), (2) limit 1", "insert into t values (1), (2) limit 2"),
             ("update t set a = nextval('a')", "update t set a = nextval('b')"),
             ("update t set a = 'x'::regclass", "update t set a = 'cordon.key'::regclass"),
             ("select set_config('a.b', 'x', false)", "select set_config('c.d', 'x', false)"),

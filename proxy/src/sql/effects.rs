@@ -73,7 +73,7 @@ impl Effects {
 
     /// Whether a text with these facts and effects is one SELECT that reads the application's tables and views, by what Postgres brings along
     /// and nothing else, and would be prepared in the same way at any time, unless something is altered.
-    pub fn repeats(&self, facts: &Facts) -> bool {
+    pub fn is_repeatable(&self, facts: &Facts) -> bool {
         let [one] = facts.statements.as_slice() else { return false };
         let is_system = |table: &Table| matches!(&*table.schema, "pg_catalog" | "information_schema");
         facts.is_trivial()

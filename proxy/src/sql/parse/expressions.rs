@@ -5,7 +5,7 @@ use super::super::guard_functions::XML_TABLE;
 use super::super::guard_hit::GuardHit;
 use super::super::guard_rule::Rule;
 use super::super::statement::FunctionName;
-use super::tree::{AConst, FuncCall, Node, TypeName, WindowDef, a_const::Val, node::Node as Inner};
+use super::tree::{AConst, FuncCall, Node, TypeCast, TypeName, WindowDef, a_const::Val, node::Node as Inner};
 use super::walk::Walk;
 use super::{qualified, strings};
 
@@ -134,15 +134,7 @@ impl Walk<'_> {
                 self.maybe(&operation.lexpr);
                 self.maybe(&operation.rexpr);
             }
-            Inner::TypeCast(cast) => {
-                if let Some((argument, to)) =
-                    cast.arg.as_ref().and_then(|arg| arg.node.as_ref()).zip(cast.type_name.as_ref())
-                {
-                    self.statement.heeds_constants |= self.attempts.cast(argument, to);
-                }
-                self.maybe(&cast.arg);
-                self.type_name(cast.type_name.as_ref());
-            }
+            Inner::TypeCast(cast) => self.cast(cast),
             Inner::CollateClause(collate) => {
                 self.maybe(&collate.arg);
                 self.qualified_name(&collate.collname);
@@ -308,6 +300,14 @@ impl Walk<'_> {
         if !self.statement.operators.iter().any(|known| &**known == name) {
             self.statement.operators.push(name.into());
         }
+    }
+
+    fn cast(&mut self, cast: &TypeCast) {
+        if let Some((argument, to)) = cast.arg.as_ref().and_then(|arg| arg.node.as_ref()).zip(cast.type_name.as_ref()) {
+            self.statement.heeds_constants |= self.attempts.cast(argument, to);
+        }
+        self.maybe(&cast.arg);
+        self.type_name(cast.type_name.as_ref());
     }
 
     /// Postgres reads a constant when it reads its text. What is in it of letters is looked at alone: time types know these words, and

@@ -232,11 +232,11 @@ impl<'t> Walk<'t> {
     }
 }
 
-/// Whether what an INSERT adds isn't written out in it.
+/// Whether what an INSERT adds isn't written out in it, or is bounded beside.
 fn is_query(insert: &InsertStmt) -> bool {
     match insert.select_stmt.as_ref().and_then(|source| source.node.as_ref()) {
         None => false,
-        Some(Inner::SelectStmt(select)) => select.values_lists.is_empty(),
+        Some(Inner::SelectStmt(select)) => select.values_lists.is_empty() || select.limit_count.is_some(),
         Some(_) => true,
     }
 }

@@ -328,6 +328,7 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
+    use super::super::repeats::Standing;
     use super::super::sequences::Stay;
     use super::super::statement::Bodies;
     use super::*;
@@ -408,7 +409,12 @@ mod tests {
         state.set_sequences(Sequences::Mixed(Stay::default()));
         state.set_unnamed(Unnamed::Of(1, 1));
         state.given(Settings::of([("a".to_owned(), b"1")]));
+        let reported = state.reported().clone();
+        let circumstances = Circumstances { meaning: 0, reported: &reported, alterations: 0, now: 0 };
+        let (name, _) = state.repeat(b"select 2", circumstances);
+        assert_eq!(state.repeats().look(b"select 2", circumstances), Standing::Prepared(name));
         state.cleared();
+        assert_eq!(state.repeats().look(b"select 2", circumstances), Standing::New);
         assert_eq!(state.sequences(), Sequences::Untouched);
         assert!(!state.is_sealed(0, 1) && !state.is_soiled() && state.unnamed() == Unnamed::None);
         assert!(state.statement(&body, Parsing::sent(sent)).is_none() && state.settings().iter().count() == 0);

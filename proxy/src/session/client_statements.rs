@@ -168,13 +168,18 @@ impl Session {
         lanes: &mut Lanes,
     ) -> Name {
         let (name, closed) = backend.prepare(body, sent);
+        self.make_room(closed, message, lanes);
+        inject::parse(lanes.server.author(message.input), name.write(&mut [0; 32]), body.rest());
+        self.expects.push(expect, &mut lanes.client);
+        name
+    }
+
+    /// Closes statements of ours on the server connection.
+    pub(super) fn make_room(&mut self, closed: Vec<Name>, message: Message<'_>, lanes: &mut Lanes) {
         for closed in closed {
             inject::about_statement(lanes.server.author(message.input), b'C', closed.write(&mut [0; 32]));
             self.expects.push(Expect::Injected(Injected::Drop(closed)), &mut lanes.client);
         }
-        inject::parse(lanes.server.author(message.input), name.write(&mut [0; 32]), body.rest());
-        self.expects.push(expect, &mut lanes.client);
-        name
     }
 
     pub(super) fn bind(

@@ -24,7 +24,7 @@ impl Session {
         }
         if let Some(Expect::Repeat(repeated)) = self.expects.head() {
             let fate = self.repeat_failed(*repeated, seen, backend);
-            if fate == Fate::RelayUnbound {
+            if fate == Fate::RelayUnrepeated {
                 self.note_error();
                 self.failed(seen, core);
             }

@@ -4,12 +4,12 @@
 //! - only where it comes as one whole cycle, outside any transaction and with nothing else on its way, so that what fails before it ran
 //!   can be sent again as it came: the client gets the answer of that one alone;
 //! - only where the text is known to read, by what Postgres brings along and nothing else, and has no constant that means something else at
-//!   another time (`Effects::repeats`);
+//!   another time (`Effects::is_repeatable`);
 //! - never across an alteration that was heard of, and in any case for a moment only (`backend/repeats.rs`).
 
 use std::sync::{Arc, OnceLock};
 
-use crate::backend::{BackendState, Circumstances, Standing, Unnamed};
+use crate::backend::{BackendState, Circumstances, Name, Standing, Unnamed};
 use crate::domain::limits::{REPEATED_CYCLE_BYTES_MAX, REPEATED_TEXT_BYTES_MAX};
 use crate::sql::Reader;
 use crate::wire::frame::HEAD;
@@ -61,6 +61,13 @@ impl<'a> Cycle<'a> {
             is_described: describing.is_some(),
         })
     }
+
+    /// Passes on the Bind, to a statement with this name, and what follows it.
+    fn pass_bind(&self, name: Name, message: Message<'_>, lanes: &mut Lanes) {
+        let rest = self.bind_bytes - self.bind.bytes;
+        inject::bind_head(lanes.server.author(message.input), b"", name.write(&mut [0; 32]), rest);
+        lanes.server.relay(message.input, message.at + self.parse_bytes + self.bind.bytes..message.input.len());
+    }
 }
 
 /// The message that `input` begins with, if it is there as a whole and of this type, and what follows it.
@@ -91,47 +98,50 @@ impl Session {
             alterations: core.bodies.alterations().heard()?,
             now: core.now,
         };
-        let standing = backend.repeats().look(cycle.parse.rest, circumstances);
-        match standing {
+        let known = match backend.repeats().look(cycle.parse.rest, circumstances) {
             Standing::New => return None,
-            Standing::Again if !self.repeats(cycle.parse.text, core)? => {
+            Standing::Again if !self.is_repeatable(cycle.parse.text, core)? => {
                 backend.never_repeat(cycle.parse.rest, circumstances);
                 return None;
             }
-            Standing::Again | Standing::Prepared(_) => {}
-        }
+            Standing::Again => None,
+            Standing::Prepared(name) => Some(name),
+        };
         if let Some(next) = self.lodge(None, Some(cycle.parse.text), message, backend, core, lanes) {
             return Some((0, next));
         }
+        match known {
+            Some(name) => {
+                backend.repeats().keep_cycle(input);
+                self.send_repeated(name, &cycle, message, lanes);
+            }
+            None => {
+                let (name, closed) = backend.repeat(cycle.parse.rest, circumstances);
+                self.make_room(closed, message, lanes);
+                self.send_prepared(name, &cycle, message, lanes);
+            }
+        }
+        Some((input.len(), Next::Go))
+    }
+
+    /// The cycle goes out by the name under which its text is prepared, without its Parse.
+    fn send_repeated(&mut self, name: Name, cycle: &Cycle<'_>, message: Message<'_>, lanes: &mut Lanes) {
         let serial = self.statements.unnamed_replaced(cycle.parse.rest, None);
         let portal = self.portals.bind(b"", None, self.expects.next_at());
+        cycle.pass_bind(name, message, lanes);
+        self.repeating = true;
         let is_described = cycle.is_described;
-        let name = match standing {
-            Standing::Prepared(name) => {
-                backend.repeats().keep_cycle(input);
-                self.repeating = true;
-                name
-            }
-            _ => {
-                let (name, closed) = backend.repeat(cycle.parse.rest, circumstances);
-                for closed in closed {
-                    inject::about_statement(lanes.server.author(message.input), b'C', closed.write(&mut [0; 32]));
-                    self.expects.push(Expect::Injected(Injected::Drop(closed)), &mut lanes.client);
-                }
-                inject::parse(lanes.server.author(message.input), name.write(&mut [0; 32]), cycle.parse.rest);
-                self.expects.push(Expect::Parse(Parsed::Repeated { serial, name }), &mut lanes.client);
-                name
-            }
-        };
-        let (bind, rest) = (cycle.bind.bytes, cycle.bind_bytes - cycle.bind.bytes);
-        inject::bind_head(lanes.server.author(message.input), b"", name.write(&mut [0; 32]), rest);
-        lanes.server.relay(message.input, message.at + cycle.parse_bytes + bind..message.input.len());
-        let bound = match standing {
-            Standing::Prepared(_) => Expect::Repeat(Repeated { name, serial, portal, is_described }),
-            _ => Expect::Bind(Bound { portal, statement: Some(no_name()) }),
-        };
-        self.expect_cycle(bound, is_described, lanes);
-        Some((input.len(), Next::Go))
+        self.expect_cycle(Expect::Repeat(Repeated { name, serial, portal, is_described }), is_described, lanes);
+    }
+
+    /// The cycle goes out with its text prepared under a name.
+    fn send_prepared(&mut self, name: Name, cycle: &Cycle<'_>, message: Message<'_>, lanes: &mut Lanes) {
+        let serial = self.statements.unnamed_replaced(cycle.parse.rest, None);
+        inject::parse(lanes.server.author(message.input), name.write(&mut [0; 32]), cycle.parse.rest);
+        self.expects.push(Expect::Parse(Parsed::Repeated { serial, name }), &mut lanes.client);
+        let portal = self.portals.bind(b"", None, self.expects.next_at());
+        cycle.pass_bind(name, message, lanes);
+        self.expect_cycle(Expect::Bind(Bound { portal, statement: Some(no_name()) }), cycle.is_described, lanes);
     }
 
     /// Whether a cycle that begins now may go out by a name. The server connection owes nothing, and the client is in no transaction.
@@ -149,12 +159,12 @@ impl Session {
     }
 
     /// Whether a text is one of those that may be prepared; none where that can't be known now.
-    fn repeats(&self, text: &[u8], core: &mut Core<'_>) -> Option<bool> {
+    fn is_repeatable(&self, text: &[u8], core: &mut Core<'_>) -> Option<bool> {
         if self.reader() != Reader::DEFAULT {
             return None;
         }
         let catalog = (core.catalog)()?;
-        Some(core.analysis.repeats(text, &catalog))
+        Some(core.analysis.is_repeatable(text, &catalog))
     }
 
     fn expect_cycle(&mut self, bound: Expect, is_described: bool, lanes: &mut Lanes) {
@@ -172,7 +182,7 @@ impl Session {
         if OTHERS.iter().any(|class| state.starts_with(class)) || OTHER_STATES.contains(&state) {
             self.statements.unnamed_confirmed(repeated.serial);
             self.expects.stand_in(Expect::Bind(Bound { portal: repeated.portal, statement: None }));
-            return Fate::RelayUnbound;
+            return Fate::RelayUnrepeated;
         }
         backend.repeat_aged(repeated.name);
         drop(self.expects.skip_to_sync());

@@ -50,9 +50,9 @@ pub(super) enum Fate {
     /// The client gets it, and the server skips to the next Sync.
     RelayAndSkip,
     /// The same, behind the answer to the client's Parse, which went out by a name.
-    RelayUnbound,
+    RelayUnrepeated,
     /// The client gets it behind the answer to its Parse, which went out by a name, and what was owed is paid.
-    RelayBound,
+    RelayRepeated,
     /// It is the ReadyForQuery behind which the client's cycle is sent again.
     SendAgain,
     /// It answers a message of ours, and the server skips to a Sync of ours.
@@ -98,7 +98,7 @@ impl Session {
                 break;
             }
             let fate = self.fate(frame.tag, seen, backend, core).inspect_err(|_| self.broken = true)?;
-            let of_repeated = matches!(fate, Fate::RelayBound | Fate::RelayUnbound);
+            let of_repeated = matches!(fate, Fate::RelayRepeated | Fate::RelayUnrepeated);
             if of_repeated {
                 author::parse_complete(lanes.client.author(input));
             }
@@ -159,9 +159,9 @@ impl Session {
         match fate {
             Fate::Relay | Fate::Swallow => {}
             Fate::Notification(pid) => self.tell_notification(seen, pid, input, core, lanes),
-            Fate::RelayLast | Fate::RelayBound | Fate::SwallowLast => self.pay(input, core, lanes),
+            Fate::RelayLast | Fate::RelayRepeated | Fate::SwallowLast => self.pay(input, core, lanes),
             Fate::SendAgain => self.send_again(backend, lanes),
-            Fate::RelayAndSkip | Fate::RelayUnbound | Fate::SwallowAndSkip => {
+            Fate::RelayAndSkip | Fate::RelayUnrepeated | Fate::SwallowAndSkip => {
                 self.skip(backend, core);
                 self.sync_held_query(lanes);
             }
@@ -340,7 +340,7 @@ impl Session {
             (b'1', Expect::Parse(_)) | (b'2', Expect::Bind(_)) => Ok(Fate::RelayLast),
             (b'2', Expect::Repeat(_)) => {
                 self.repeating = false;
-                Ok(Fate::RelayBound)
+                Ok(Fate::RelayRepeated)
             }
             (b'3', Expect::Close | Expect::CloseUnnamed(_) | Expect::ClosePortal(_)) => Ok(Fate::RelayLast),
             (b't', Expect::Describe) => Ok(Fate::Relay),

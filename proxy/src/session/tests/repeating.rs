@@ -10,7 +10,7 @@ const ANSWER: &str = "1 2 T D C(SELECT 1) Z(I)";
 /// A client whose database has a table `t`, and a view that calls what nobody knows.
 fn stage() -> Stage {
     let mut stage = Stage::attached();
-    let mut catalog = Catalog::new(["public".into()]);
+    let mut catalog = Catalog::new(["public".into(), "pg_catalog".into()]);
     catalog.relation("public", "t", CatalogRelation::default());
     catalog.relation("public", "v", CatalogRelation { hides_reads: true, ..CatalogRelation::default() });
     catalog.relation("pg_catalog", "pg_prepared_statements", CatalogRelation::default());

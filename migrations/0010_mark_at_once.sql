@@ -18,7 +18,7 @@ REVOKE ALL ON FUNCTION cordon.mark_by_seal() FROM PUBLIC;
 
 -- Called by the proxy in each bind, behind the seal, and by tenants if they like: it marks what the seal says, or raises an
 -- error. Whether it could is its result. The expiry is read as a number only where the seal is ours; nothing in the expression can change the
--- settings that it reads before it has marked.
+-- settings that it reads before it has marked. Of keys that aren't retired there are two at most.
 CREATE OR REPLACE FUNCTION cordon.mark() RETURNS pg_catalog.bool
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$

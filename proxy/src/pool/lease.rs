@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::backend::BackendState;
 use crate::tenant::Tenant;
@@ -20,6 +21,8 @@ pub struct Backend {
     pub connection: ServerConnection,
     /// What it has of those it served.
     pub state: BackendState,
+    /// How long its workspace had left it alone when it took it, if it was kept for it.
+    pub(super) gap: Option<Duration>,
 }
 
 /// The right to use one server connection for one workspace. Dropped without [`Lease::release`], the connection is closed.

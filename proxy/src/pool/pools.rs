@@ -80,7 +80,7 @@ pub struct Pools {
 
 struct Here {
     pool: Rc<Pool>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Drop for Here {
@@ -107,7 +107,8 @@ impl Pools {
         let pool = Pool::new(shared, self.core);
         let mail = tokio::task::spawn_local(pool.clone().read_mail());
         let patience = tokio::task::spawn_local(pool.clone().expire());
-        here.insert(key, Here { pool: pool.clone(), tasks: [mail, patience] });
+        let anticipation = tokio::task::spawn_local(pool.clone().lapse());
+        here.insert(key, Here { pool: pool.clone(), tasks: [mail, patience, anticipation] });
         pool
     }
 

@@ -4,6 +4,7 @@
 //! core takes it without asking anybody. No lock, no system call. As soon as somebody waits, parked connections are recalled,
 //! and releases go to the roster, which is fair to all cores.
 
+mod anticipation;
 mod ending;
 mod errands;
 pub(super) mod homes;
@@ -33,6 +34,7 @@ use super::roster::{BackendId, Command, CoreId, Counts, Outcome, Overdrawn, Rost
 use super::settings::Settings;
 use super::signals::Signals;
 use super::upstream::{ServerConnection, ServerSocket, Upstream};
+use anticipation::Next;
 use errands::Errand;
 use homes::Home;
 use place::{Place, Waiting};
@@ -81,6 +83,7 @@ enum Mail {
     Granted { waiter: WaiterId, backend: Box<Backend>, bound: bool },
     Refused { waiter: WaiterId, fault: Fault },
     Recall,
+    Bring(BackendId),
 }
 
 impl PoolShared {
@@ -131,14 +134,6 @@ impl PoolShared {
         mailbox.arrived.notify_one();
     }
 
-    /// A connection that comes back clean stays with its workspace and goes to the waiter here whose turn it is, if that is so.
-    fn hand_over(&self, id: BackendId, core: CoreId) -> Option<WaiterId> {
-        let mut inner = self.inner.lock();
-        let waiter = inner.roster.hand_over(id, core, clock::now())?;
-        self.show(&inner.roster);
-        Some(waiter)
-    }
-
     /// Lets all cores see who waits. Called with the lock held, whenever that may have changed.
     fn show(&self, roster: &Roster) {
         self.attention.store(roster.needs_attention(), Ordering::SeqCst);
@@ -162,6 +157,8 @@ pub struct Pool {
     waiting: RefCell<HashMap<WaiterId, Rc<Waiting>, ahash::RandomState>>,
     /// Nobody waited, and somebody does.
     somebody_waits: Notify,
+    /// Nothing was kept for a workspace while others wait, and something is.
+    something_kept: Notify,
     /// Clients that make way when somebody waits, by the connection they have.
     yielding: RefCell<Vec<(BackendId, Waker)>>,
     /// How often something that was parked here was given back.
@@ -172,6 +169,8 @@ struct Parked {
     tenant: Tenant,
     backend: Box<Backend>,
     since: Instant,
+    /// Until when it is kept for its workspace while others wait.
+    kept: Option<Instant>,
 }
 
 impl Pool {
@@ -182,6 +181,7 @@ impl Pool {
             parked: RefCell::default(),
             waiting: RefCell::default(),
             somebody_waits: Notify::new(),
+            something_kept: Notify::new(),
             yielding: RefCell::default(),
             returns: Cell::new(0),
         })
@@ -195,8 +195,7 @@ impl Pool {
             return Some(lease);
         }
         let home = home.map(Home::id);
-        while self.shared.attention.load(Ordering::SeqCst) == 0 {
-            let Some(mut backend) = self.unpark(tenant, home) else { break };
+        while let Some(mut backend) = self.unpark(tenant, home) {
             if !is_stale(&mut backend) {
                 return Some(Lease::new(self.clone(), backend, tenant, true));
             }
@@ -257,24 +256,29 @@ impl Pool {
             return Ok(backend);
         }
         self.shared.moves.fetch_add(1, Ordering::Relaxed);
-        let Backend { id, connection, state, .. } = *backend;
+        let Backend { id, connection, state, gap, .. } = *backend;
         let socket = ServerSocket::attach(connection.socket.detach()?)?;
         let connection = ServerConnection { socket, ..connection };
-        Ok(Box::new(Backend { id, core: self.core, connection, state }))
+        Ok(Box::new(Backend { id, core: self.core, connection, state, gap }))
     }
 
     /// A connection comes back: it is parked while nobody waits, and goes to the roster otherwise.
-    pub(super) fn give_back(self: &Rc<Self>, backend: Box<Backend>, tenant: Tenant, outcome: Outcome) {
+    pub(super) fn give_back(self: &Rc<Self>, mut backend: Box<Backend>, tenant: Tenant, outcome: Outcome) {
         if outcome != Outcome::Clean {
             return self.return_to_roster(backend, outcome);
         }
         if self.shared.attention.load(Ordering::SeqCst) > 0 {
-            return match self.shared.hand_over(backend.id, self.core) {
-                Some(waiter) => self.answer(waiter, Ok((backend, true))),
-                None => self.return_to_roster(backend, outcome),
+            return match self.next(&mut backend) {
+                Next::Waiter(waiter) => self.answer(waiter, Ok((backend, true))),
+                Next::Kept(until) => self.keep_until(backend, tenant, until),
+                Next::Roster => self.return_to_roster(backend, outcome),
             };
         }
-        self.parked.borrow_mut().push(Parked { tenant, backend, since: clock::now() });
+        self.park(backend, tenant, clock::now());
+    }
+
+    fn park(self: &Rc<Self>, backend: Box<Backend>, tenant: Tenant, since: Instant) {
+        self.parked.borrow_mut().push(Parked { tenant, backend, since, kept: None });
         self.count_parked();
         // Whoever began to wait meanwhile may have seen nothing parked here: look again.
         if self.shared.attention.load(Ordering::SeqCst) > 0 {
@@ -291,20 +295,27 @@ impl Pool {
         self.run(errands);
     }
 
+    /// What is kept for a moment isn't recalled.
     fn count_parked(&self) {
-        let recalled = self.parked.borrow().len() + self.yielding.borrow().len();
+        let parked = self.parked.borrow().iter().filter(|each| each.kept.is_none()).count();
+        let recalled = parked + self.yielding.borrow().len();
         self.shared.parked[self.core].store(recalled, Ordering::SeqCst);
     }
 
-    /// Takes a connection of the tenant that is parked here: its home, or else the one that was parked last.
+    /// Takes a connection of the tenant that is parked here: its home, or else the one that was parked last. While somebody
+    /// waits, one that is kept for it.
     fn unpark(&self, tenant: Tenant, home: Option<BackendId>) -> Option<Box<Backend>> {
+        let others_wait = self.shared.attention.load(Ordering::SeqCst) > 0;
         let mut parked = self.parked.borrow_mut();
-        let is_home = |each: &Parked| each.tenant == tenant && Some(each.backend.id) == home;
-        let at = parked.iter().rposition(is_home);
-        let at = at.or_else(|| parked.iter().rposition(|each| each.tenant == tenant))?;
-        let backend = parked.swap_remove(at).backend;
+        let may = |each: &Parked| each.tenant == tenant && (!others_wait || each.kept.is_some());
+        let at = parked.iter().rposition(|each| may(each) && Some(each.backend.id) == home);
+        let at = at.or_else(|| parked.iter().rposition(may))?;
+        let Parked { mut backend, since, kept, .. } = parked.swap_remove(at);
         drop(parked);
-        self.count_parked();
+        match kept {
+            Some(_) => backend.gap = Some(clock::now().duration_since(since)),
+            None => self.count_parked(),
+        }
         Some(backend)
     }
 
@@ -315,7 +326,12 @@ impl Pool {
         }
         let returned: Vec<Parked> = {
             let mut parked = self.parked.borrow_mut();
-            parked.extract_if(.., |each| before.is_none_or(|before| each.since < before)).collect()
+            parked
+                .extract_if(.., |each| match before {
+                    Some(before) => each.since < before,
+                    None => each.kept.is_none(),
+                })
+                .collect()
         };
         self.count_parked();
         if !returned.is_empty() {
@@ -351,7 +367,7 @@ impl Pool {
                 let state = BackendState::new(connection.pid, connection.clock_offset)
                     .marking(connection.mark)
                     .reporting(Arc::new(reported));
-                let backend = Box::new(Backend { id, core: self.core, connection, state });
+                let backend = Box::new(Backend { id, core: self.core, connection, state, gap: None });
                 let pid = backend.connection.pid;
                 self.shared.tell(|inner| {
                     inner.stock.insert(id, backend);
@@ -408,6 +424,7 @@ impl Pool {
                     Mail::Granted { waiter, backend, bound } => self.answer(waiter, Ok((backend, bound))),
                     Mail::Refused { waiter, fault } => self.answer(waiter, Err(fault)),
                     Mail::Recall => self.recalled(),
+                    Mail::Bring(id) => self.bring(id),
                 }
             }
         }

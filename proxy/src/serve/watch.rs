@@ -157,6 +157,11 @@ impl Watch {
             return;
         }
         for (pool, overdrawn) in self.pools.overdrawn(Duration::from_millis(patience)) {
+            // One at a time.
+            let is_giving_way = |slot: &Slot| slot.ordered() == Some(Order::Overstayed(Overstay::Share));
+            if holders.iter().any(|holder| holder.slot.pool == pool && is_giving_way(&holder.slot)) {
+                continue;
+            }
             let of = |tenants: &[Tenant]| {
                 let workspaces: Vec<_> = tenants.iter().filter_map(|tenant| tenant.workspace).collect();
                 holders.iter().filter(move |holder| {

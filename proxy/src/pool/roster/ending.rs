@@ -13,7 +13,7 @@ impl Roster {
     pub fn ended(&mut self, id: BackendId, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
         if let Some(backend) = self.backends.remove(&id)
-            && let State::Ending(Some(tenant)) = backend.state
+            && let State::Ending(Some(tenant), _) = backend.state
         {
             self.let_go(tenant);
         }
@@ -24,14 +24,14 @@ impl Roster {
     /// A connection couldn't be cleared.
     pub fn not_cleared(&mut self, id: BackendId, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
-        self.end(id, None, &mut commands);
+        self.end(id, None, now, &mut commands);
         self.serve(now, &mut commands);
         commands
     }
 
-    pub(super) fn end(&mut self, id: BackendId, tenant: Option<Tenant>, commands: &mut Vec<Command>) {
+    pub(super) fn end(&mut self, id: BackendId, tenant: Option<Tenant>, now: Instant, commands: &mut Vec<Command>) {
         if let Some(backend) = self.backends.get_mut(&id) {
-            backend.state = State::Ending(tenant);
+            backend.state = State::Ending(tenant, now);
             // It is nobody's home any more.
             backend.doomed = true;
             commands.push(Command::End(id));
@@ -65,7 +65,7 @@ impl Roster {
             match backend.state {
                 State::Idle { .. } => closed.push(*id),
                 State::Held { .. } => self.doomed_held += 1,
-                State::Clearing | State::Ending(_) => {}
+                State::Clearing(_) | State::Ending(..) => {}
             }
         }
         let mut commands: Vec<Command> = Vec::with_capacity(closed.len() + 1);

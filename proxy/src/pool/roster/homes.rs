@@ -24,7 +24,7 @@ pub(super) struct Homecomer {
     waiter: WaiterId,
     tenant: Tenant,
     core: CoreId,
-    home: BackendId,
+    pub(super) home: BackendId,
 }
 
 impl Roster {
@@ -125,7 +125,7 @@ impl Roster {
         }
         let is_idle = self.backends.get(&id).is_some_and(|each| matches!(each.state, State::Idle { .. }));
         if is_idle {
-            self.clear(id, commands);
+            self.clear(id, now, commands);
         }
         is_idle
     }

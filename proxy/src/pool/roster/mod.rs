@@ -4,6 +4,7 @@
 //! all cores, so that waiting is fair and a pool of one connection means something; what keeps it off the hot path is that
 //! cores *park* connections they will probably need again (see `shell.rs`). To the roster a parked connection is a held one.
 
+mod anticipation;
 mod ending;
 mod homes;
 mod queue;
@@ -18,6 +19,7 @@ use crate::domain::clock::Instant;
 use crate::domain::{Fault, WorkspaceId};
 use crate::tenant::Tenant;
 
+use anticipation::Habits;
 use homes::Homecomer;
 use queue::Queue;
 
@@ -41,7 +43,7 @@ pub struct Bounds {
     pub size: usize,
     /// Of these, how many one workspace may hold while others wait.
     pub workspace_max: usize,
-    /// How long a workspace keeps a connection for its own queue while others wait.
+    /// How long a workspace keeps a connection while others wait, at least: see [`Roster::turn`].
     pub quantum: Duration,
     /// After how long an unused connection is closed.
     pub idle_timeout: Duration,
@@ -93,6 +95,8 @@ pub enum Command {
     End(BackendId),
     /// Cores are to give back what they have parked.
     Recall,
+    /// This core is to give back a connection, if it keeps it still for who may come back.
+    Bring(BackendId, CoreId),
 }
 
 /// What becomes of a request that doesn't wait.
@@ -116,6 +120,8 @@ struct Backend {
     pid: i32,
     /// How many clients have their home here.
     homes: u32,
+    /// The core that was last told to keep it for its workspace. Whether it was taken since isn't known here.
+    kept_on: Option<CoreId>,
     state: State,
 }
 
@@ -125,10 +131,11 @@ enum State {
     Idle { core: CoreId, since: Instant },
     /// Somebody has it, or a core has parked it.
     Held { tenant: Tenant, turn: Instant },
-    /// It is being cleared.
-    Clearing,
+    /// It is being cleared, since when.
+    Clearing(Instant),
     /// It is being ended. Until its process is gone it is one of those that the workspace holds for which something runs there.
-    Ending(Option<Tenant>),
+    /// Since when that is.
+    Ending(Option<Tenant>, Instant),
 }
 
 /// The roster of one (database, role).
@@ -146,6 +153,7 @@ pub struct Roster {
     /// No connection is opened before this, and why.
     closed_until: Option<(Instant, Fault)>,
     doomed_held: usize,
+    habits: Habits,
 }
 
 impl Roster {
@@ -161,6 +169,7 @@ impl Roster {
             homecomers: Vec::new(),
             closed_until: None,
             doomed_held: 0,
+            habits: Habits::default(),
         }
     }
 
@@ -179,12 +188,13 @@ impl Roster {
     /// Connections that exist or are being opened, and of these the ones nobody has.
     pub fn counts(&self) -> Counts {
         let idle = self.backends.values().filter(|each| matches!(each.state, State::Idle { .. })).count();
-        let ending = self.backends.values().filter(|each| matches!(each.state, State::Ending(_))).count();
+        let ending = self.backends.values().filter(|each| matches!(each.state, State::Ending(..))).count();
         Counts { open: self.backends.len(), opening: self.opening, idle, ending, waiting: self.queue.len() }
     }
 
     /// A session wants a connection and wouldn't wait. Of several that are as good it gets its home.
     pub fn try_take(&mut self, tenant: Tenant, core: CoreId, home: Option<BackendId>, now: Instant) -> Option<Granted> {
+        self.habits.came(tenant, now);
         if !self.queue.is_empty() || self.is_at_ceiling(tenant) {
             return None;
         }
@@ -213,6 +223,7 @@ impl Roster {
         self.serve(now, &mut commands);
         if self.queue.contains(waiter) {
             commands.push(Command::Recall);
+            self.bring_kept(tenant, &mut commands);
         }
         commands
     }
@@ -231,8 +242,9 @@ impl Roster {
         if doomed {
             self.doomed_held -= 1;
         }
+        backend.kept_on = None;
         if outcome == Outcome::Broken {
-            self.end(id, Some(tenant), &mut commands);
+            self.end(id, Some(tenant), now, &mut commands);
             self.serve(now, &mut commands);
             return commands;
         }
@@ -242,7 +254,7 @@ impl Roster {
             self.backends.remove(&id);
             commands.push(Command::Close(id));
         } else if outcome == Outcome::Dirty {
-            self.clear(id, &mut commands);
+            self.clear(id, now, &mut commands);
         } else if self.bring_home(id, now, &mut commands) {
             return commands;
         } else if let Some(waiter) = self.successor(tenant, core, turn, now) {
@@ -263,7 +275,11 @@ impl Roster {
         if !self.homecomers.is_empty() || !is_here || self.is_turn_over(tenant, turn, now) {
             return None;
         }
-        self.queue.pop(tenant, Some(core)).map(|waiter| waiter.id)
+        let waiter = self.queue.pop(tenant, Some(core))?;
+        if let Some(backend) = self.backends.get_mut(&id) {
+            backend.kept_on = None;
+        }
+        Some(waiter.id)
     }
 
     /// A connection was opened.
@@ -274,7 +290,10 @@ impl Roster {
             return vec![Command::Close(id)];
         }
         let state = State::Idle { core, since: now };
-        self.backends.insert(id, Backend { bound: None, carried: Vec::new(), doomed: false, pid, homes: 0, state });
+        self.backends.insert(
+            id,
+            Backend { bound: None, carried: Vec::new(), doomed: false, pid, homes: 0, kept_on: None, state },
+        );
         let mut commands = Vec::new();
         self.serve(now, &mut commands);
         commands
@@ -296,6 +315,9 @@ impl Roster {
     pub fn cleared(&mut self, id: BackendId, core: CoreId, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
         if let Some(backend) = self.backends.get_mut(&id) {
+            if let State::Clearing(since) = backend.state {
+                self.habits.cleared(now.duration_since(since));
+            }
             backend.bound = None;
             backend.state = State::Idle { core, since: now };
             if backend.doomed {
@@ -312,6 +334,7 @@ impl Roster {
     /// so that the next workspace finds it ready.
     pub fn ticked(&mut self, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
+        self.habits.forget(now);
         let timeout = self.bounds.idle_timeout;
         let expired: Vec<BackendId> =
             self.idle().filter(|(_, _, since)| now.duration_since(*since) >= timeout).map(|(id, ..)| id).collect();
@@ -326,7 +349,7 @@ impl Roster {
             && self.queue.is_empty()
             && let Some(id) = self.oldest_idle()
         {
-            self.clear(id, &mut commands);
+            self.clear(id, now, &mut commands);
         }
         self.serve(now, &mut commands);
         commands
@@ -359,14 +382,14 @@ impl Roster {
         while missing > 0
             && let Some(id) = self.oldest_idle()
         {
-            self.clear(id, commands);
+            self.clear(id, now, commands);
             missing -= 1;
         }
     }
 
     /// Connections that are being opened or cleared.
     fn coming(&self) -> usize {
-        self.opening + self.backends.values().filter(|each| each.state == State::Clearing).count()
+        self.opening + self.backends.values().filter(|each| matches!(each.state, State::Clearing(_))).count()
     }
 
     /// Who of the same workspace goes on with a connection that was just released: its own core's queue first, for a
@@ -382,8 +405,7 @@ impl Roster {
 
     /// Whether a workspace has had a connection for its time, and others wait.
     fn is_turn_over(&self, tenant: Tenant, turn: Instant, now: Instant) -> bool {
-        now.duration_since(turn) >= self.bounds.quantum
-            && self.queue.others_wait(tenant, |other| !self.is_at_ceiling(other))
+        now.duration_since(turn) >= self.turn() && self.queue.others_wait(tenant, |other| !self.is_at_ceiling(other))
     }
 
     fn grant(&mut self, id: BackendId, tenant: Tenant, turn: Instant) -> Granted {
@@ -431,9 +453,9 @@ impl Roster {
         bound.min_by_key(|(_, each, since)| (each.homes > 0, *since)).map(|(id, ..)| id)
     }
 
-    fn clear(&mut self, id: BackendId, commands: &mut Vec<Command>) {
+    fn clear(&mut self, id: BackendId, now: Instant, commands: &mut Vec<Command>) {
         if let Some(backend) = self.backends.get_mut(&id) {
-            backend.state = State::Clearing;
+            backend.state = State::Clearing(now);
             commands.push(Command::Clear(id));
         }
     }

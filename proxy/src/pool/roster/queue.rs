@@ -105,6 +105,11 @@ impl Queue {
         lines.chain(places).chain([format!("{:?}", self.turns)]).collect()
     }
 
+    /// Whether anybody of the tenant waits.
+    pub(super) fn waits(&self, tenant: Tenant) -> bool {
+        self.lines.contains_key(&tenant)
+    }
+
     /// Whether anybody of the tenant waits on `core`.
     pub(super) fn waits_on(&self, tenant: Tenant, core: CoreId) -> bool {
         self.lines.get(&tenant).is_some_and(|lines| lines.iter().any(|(each, _)| *each == core))

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Roster;
+use super::{Roster, State};
 use crate::domain::clock::Instant;
 use crate::tenant::Tenant;
 
@@ -26,6 +26,9 @@ impl Roster {
     pub fn overdrawn(&self, patience: Duration, now: Instant) -> Overdrawn {
         let held = |tenant: Tenant| self.held.get(&tenant).copied().unwrap_or(0);
         let waiting: Vec<(Tenant, Duration)> = self.queue.waiting(now).collect();
+        if waiting.iter().filter(|(_, waited)| *waited >= patience).count() <= self.coming_soon(patience, now) {
+            return Overdrawn::default();
+        }
         let without = waiting.iter().filter(|(tenant, _)| held(*tenant) == 0).count();
         let share = self.bounds.size / (self.held.len() + without).max(1);
         let waits = |below: usize, patience: Duration| {
@@ -37,6 +40,14 @@ impl Roster {
         let enough = share.max(2);
         let idle = if waits(enough, patience) { self.above(enough) } else { Vec::new() };
         Overdrawn { idle, busy: Vec::new() }
+    }
+
+    /// Connections that are on their way to those who wait, with those that are being ended, which doesn't take long. One that can't be
+    /// ended counts for as long as the patience lasts, or a process that nothing interrupts would keep others waiting for ever.
+    fn coming_soon(&self, patience: Duration, now: Instant) -> usize {
+        let is_ending =
+            |state: &State| matches!(state, State::Ending(_, since) if now.duration_since(*since) < patience);
+        self.coming() + self.backends.values().filter(|each| is_ending(&each.state)).count()
     }
 
     fn above(&self, share: usize) -> Vec<Tenant> {

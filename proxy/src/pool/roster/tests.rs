@@ -1,5 +1,6 @@
 //! The roster's scripts, and what must hold whatever happens in whatever order.
 
+mod anticipation;
 mod homes;
 
 use std::collections::{HashMap, HashSet};
@@ -59,6 +60,8 @@ struct World {
     homecomers: Vec<WaiterId>,
     granted: Vec<(WaiterId, Tenant)>,
     handed_over: usize,
+    /// What a core keeps for a workspace, and until when.
+    kept: HashMap<BackendId, (Tenant, CoreId, Instant)>,
 }
 
 impl World {
@@ -78,6 +81,7 @@ impl World {
             homecomers: Vec::new(),
             granted: Vec::new(),
             handed_over: 0,
+            kept: HashMap::new(),
         }
     }
 
@@ -101,6 +105,7 @@ impl World {
                 Command::Open => self.opening += 1,
                 Command::Clear(id) => {
                     assert!(!self.held.contains_key(&id), "what somebody holds is never cleared");
+                    assert!(!self.kept.contains_key(&id), "nor what is kept for somebody");
                     assert!(self.clearing.insert(id), "it is cleared already");
                 }
                 Command::Close(id) => {
@@ -113,6 +118,11 @@ impl World {
                     assert!(self.ending.insert(id), "it is ended already");
                 }
                 Command::Recall => self.recalls += 1,
+                Command::Bring(id, core) => {
+                    if self.kept.get(&id).is_some_and(|(_, on, _)| *on == core) {
+                        self.lapse(id);
+                    }
+                }
             }
         }
         assert!(self.last.len() + self.opening <= self.roster.bounds.size, "more connections than the pool has");
@@ -121,6 +131,7 @@ impl World {
     fn hand_out(&mut self, backend: BackendId, tenant: Tenant, core: CoreId, bound: bool) {
         assert!(!self.clearing.contains(&backend), "what is being cleared is nobody's");
         assert!(!self.ending.contains(&backend), "what is being ended is nobody's");
+        assert!(!self.kept.contains_key(&backend), "what is kept is for who finds it there");
         let last = self.last.get_mut(&backend).expect("what is granted exists");
         match *last {
             // The one thing this file is about.
@@ -177,6 +188,36 @@ impl World {
             None => {}
         }
         self.perform(commands);
+    }
+
+    /// A connection comes back clean to its core, which keeps it if the roster lets it.
+    fn leave(&mut self, backend: BackendId, gap: Option<Duration>) {
+        let (tenant, core) = self.held[&backend];
+        if let Some(waiter) = self.roster.hand_over(backend, core, self.now) {
+            self.held.remove(&backend);
+            let waiting = self.waiting.remove(&waiter).expect("only one that waits is handed something");
+            self.hand_out(backend, waiting, core, true);
+        } else if let Some(until) = self.roster.keep(backend, core, gap, self.now) {
+            assert!(until > self.now, "it would be given up at once");
+            assert!(!self.roster.queue.is_empty() && !self.roster.queue.waits(tenant));
+            self.held.remove(&backend);
+            self.kept.insert(backend, (tenant, core, until));
+        } else {
+            self.release(backend, Outcome::Clean);
+        }
+    }
+
+    /// Whoever comes back takes what its core keeps for it, without asking the roster.
+    fn take_kept(&mut self, backend: BackendId) {
+        let (tenant, core, _) = self.kept.remove(&backend).expect("it is kept");
+        self.hand_out(backend, tenant, core, true);
+    }
+
+    /// Nobody came back.
+    fn lapse(&mut self, backend: BackendId) {
+        let (tenant, core, _) = self.kept.remove(&backend).expect("it is kept");
+        self.held.insert(backend, (tenant, core));
+        self.release(backend, Outcome::Clean);
     }
 
     fn open_one(&mut self, works: bool) {
@@ -342,6 +383,29 @@ fn for_a_workspace_that_has_nothing_the_busy_give_way_who_have_more_than_one_and
     world.now += patience;
     let destitute = Overdrawn { idle: vec![tenant(1), tenant(2)], busy: vec![tenant(1)] };
     assert_eq!(world.roster.overdrawn(patience, world.now), destitute);
+}
+
+#[test]
+fn nobody_gives_way_for_who_has_a_connection_on_its_way_already() {
+    let patience = Duration::from_secs(1);
+    let mut world = World::new(bounds(4, 3));
+    for number in [1, 1, 1, 2] {
+        world.want(tenant(number), 0);
+    }
+    world.settle();
+    world.want(tenant(3), 0);
+    world.now += 2 * patience;
+    let backend = world.one_held();
+    let overdrawn = Overdrawn { idle: vec![tenant(1)], busy: vec![] };
+    assert_eq!(world.roster.overdrawn(patience, world.now), overdrawn);
+    world.release(backend, Outcome::Broken);
+    assert_eq!(
+        world.roster.overdrawn(patience, world.now),
+        Overdrawn::default(),
+        "its process will be gone in a moment"
+    );
+    world.now += patience;
+    assert_ne!(world.roster.overdrawn(patience, world.now), Overdrawn::default(), "it can't be ended");
 }
 
 #[test]
@@ -526,6 +590,9 @@ enum Step {
     WantHome(u8, usize, usize),
     Settle(u8),
     Release(usize, Outcome),
+    Leave(usize, Option<u64>),
+    TakeKept(usize),
+    Lapse(usize),
     GiveUp(usize),
     Open(bool),
     Clear(bool),
@@ -542,6 +609,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0_u8..5, 0_usize..3, any::<usize>()).prop_map(|(tenant, core, which)| Step::WantHome(tenant, core, which)),
         2 => (0_u8..5).prop_map(Step::Settle),
         6 => (any::<usize>(), outcome).prop_map(|(which, outcome)| Step::Release(which, outcome)),
+        4 => (any::<usize>(), proptest::option::of(0_u64..3)).prop_map(|(which, gap)| Step::Leave(which, gap)),
+        3 => any::<usize>().prop_map(Step::TakeKept),
+        1 => any::<usize>().prop_map(Step::Lapse),
         1 => any::<usize>().prop_map(Step::GiveUp),
         4 => prop::bool::weighted(0.9).prop_map(Step::Open),
         4 => prop::bool::weighted(0.9).prop_map(Step::Clear),
@@ -579,6 +649,21 @@ fn take(world: &mut World, step: Step) {
             if let Some(backend) = pick(&world.held, which) {
                 // A broken one is dropped by its holder; the roster says so with Close.
                 world.release(backend, outcome);
+            }
+        }
+        Step::Leave(which, gap) => {
+            if let Some(backend) = pick(&world.held, which) {
+                world.leave(backend, gap.map(Duration::from_millis));
+            }
+        }
+        Step::TakeKept(which) => {
+            if let Some(backend) = pick(&world.kept, which) {
+                world.take_kept(backend);
+            }
+        }
+        Step::Lapse(which) => {
+            if let Some(backend) = pick(&world.kept, which) {
+                world.lapse(backend);
             }
         }
         Step::GiveUp(which) => {
@@ -628,13 +713,16 @@ proptest! {
             let commands = world.roster.ticked(world.now);
             world.perform(commands);
             world.settle();
+            while let Some(backend) = pick(&world.kept, 0) {
+                world.lapse(backend);
+            }
             if let Some(backend) = pick(&world.held, rounds) {
                 world.release(backend, Outcome::Clean);
             }
             world.settle();
         }
         world.settle();
-        prop_assert_eq!(world.roster.held.values().sum::<usize>(), world.held.len());
+        prop_assert_eq!(world.roster.held.values().sum::<usize>(), world.held.len() + world.kept.len());
         prop_assert_eq!(world.roster.backends.len(), world.last.len());
     }
 }

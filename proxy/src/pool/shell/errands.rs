@@ -19,6 +19,7 @@ pub(super) enum Errand {
     Close(Option<Box<Backend>>),
     End(BackendId, Option<Box<Backend>>),
     Recall,
+    Bring(BackendId, CoreId),
 }
 
 impl Errand {
@@ -33,6 +34,7 @@ impl Errand {
             Command::Close(id) => Self::Close(stock.remove(&id)),
             Command::End(id) => Self::End(id, stock.remove(&id)),
             Command::Recall => Self::Recall,
+            Command::Bring(id, core) => Self::Bring(id, core),
         }
     }
 }
@@ -61,6 +63,8 @@ impl Pool {
                 }
                 Errand::End(id, backend) => self.clone().end(id, backend),
                 Errand::Recall => self.recall(),
+                Errand::Bring(id, core) if core == self.core => self.bring(id),
+                Errand::Bring(id, core) => self.shared.post(core, Mail::Bring(id)),
                 Errand::Grant { backend: None, .. } | Errand::Clear(None) | Errand::Close(None) => {}
             }
         }

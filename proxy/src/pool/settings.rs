@@ -17,7 +17,8 @@ pub struct Settings {
     pub workspace_max: usize,
     /// How long a client waits for a server connection before it gets 53300, in milliseconds.
     pub wait_timeout_ms: u64,
-    /// How long a workspace keeps a server connection for its own queue while other workspaces wait, in milliseconds.
+    /// How long a workspace keeps a server connection while other workspaces wait, in milliseconds, at least: where changes
+    /// are slow it is up to eight times as long.
     pub quantum_ms: u64,
     /// After how long an unused server connection is closed, in milliseconds.
     pub idle_timeout_ms: u64,

@@ -7,6 +7,7 @@
 //! A turn is as long as the pool's quantum, and longer where changes are slow, as they are on a machine that has more to do than it
 //! can: short turns would leave it doing little else.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{BackendId, Command, CoreId, Roster, State};
@@ -14,7 +15,7 @@ use crate::domain::clock::Instant;
 use crate::tenant::Tenant;
 
 /// What a change of workspace costs, as a multiple of what its clearing takes: behind it comes the bind, and Postgres plans anew
-/// whatever it had planned. Measured: see ARCHITECTURE, *Why the pool is as it is*.
+/// whatever it had planned. Measured: see ARCHITECTURE, *The price of clearing*.
 const CHANGE: u32 = 3;
 /// What a clearing is taken to last before one was seen.
 const CLEARING: Duration = Duration::from_micros(400);
@@ -52,7 +53,7 @@ struct Habit {
 /// What is known of those who come and go while others wait.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Habits {
-    by_tenant: std::collections::HashMap<Tenant, Habit, ahash::RandomState>,
+    by_tenant: HashMap<Tenant, Habit, ahash::RandomState>,
     clearing: Mean,
 }
 
@@ -71,6 +72,11 @@ impl Habits {
 
     pub(super) fn forget(&mut self, now: Instant) {
         self.by_tenant.retain(|_, habit| now.duration_since(habit.seen) < FORGOTTEN_AFTER);
+    }
+
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.by_tenant.len()
     }
 
     /// It leaves one now. For how long it is worth being waited for, if at all.

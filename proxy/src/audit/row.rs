@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::chain::Hash;
 use super::event::Event;
-use super::timestamp;
+use super::{line, timestamp};
 
 /// The longest statement that is kept, in bytes; the rest is cut off.
 pub const STATEMENT_BYTES_MAX: usize = 16 * 1024;
@@ -95,10 +95,7 @@ impl Row {
 
     /// Appends the record's line.
     pub fn write(&self, out: &mut Vec<u8>) {
-        // A record is made of what JSON can say.
-        if serde_json::to_writer(&mut *out, self).is_ok() {
-            out.push(b'\n');
-        }
+        line::write(self, out);
     }
 
     /// Reads a line, without its end. None unless it is, to the byte, what [`Row::write`] writes for it.

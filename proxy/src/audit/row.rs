@@ -107,6 +107,16 @@ impl Row {
     }
 }
 
+/// The number that a line says it has, without reading the rest: enough to pass over one that isn't wanted.
+pub(super) fn seq_of(line: &[u8]) -> Option<u64> {
+    const STREAM: &[u8] = b"{\"stream\":\"";
+    const SEQ: &[u8] = b"\",\"seq\":";
+    let rest = line.strip_prefix(STREAM)?;
+    let rest = rest[rest.iter().position(|byte| *byte == b'"')?..].strip_prefix(SEQ)?;
+    let digits = &rest[..rest.iter().position(|byte| !byte.is_ascii_digit())?];
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// Cuts a text to a length, and takes out the one character that Postgres can't store.
 fn bounded(text: Arc<str>, bytes_max: usize) -> Arc<str> {
     let whole = text.len() <= bytes_max;

@@ -116,6 +116,7 @@ proptest! {
         row.write(&mut out);
         let mut expected = serde_json::to_vec(&row).expect("JSON");
         expected.push(b'\n');
+        prop_assert_eq!(seq_of(&out), Some(42));
         prop_assert_eq!(String::from_utf8(out), String::from_utf8(expected));
     }
 

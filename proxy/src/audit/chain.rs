@@ -11,11 +11,11 @@
 use core::net::IpAddr;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use super::digits;
 use super::row::Row;
 
 /// A SHA-256, in hex where it is text.
@@ -63,12 +63,7 @@ impl FromStr for Hash {
 
 impl Serialize for Hash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = [0; 64];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + value - 10 };
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
-        serializer.serialize_str(std::str::from_utf8(&text).unwrap_or_default())
+        serializer.serialize_str(std::str::from_utf8(&digits::hex(self.0)).unwrap_or_default())
     }
 }
 
@@ -101,42 +96,63 @@ impl Head {
 
 /// The hash that a record must have.
 pub fn hash(row: &Row) -> Hash {
-    let mut digest = Sha256::new();
-    digest.update(b"pgcordon audit 1\n");
-    let mut field = |value: Option<&[u8]>| match value {
-        Some(value) => {
-            digest.update([1]);
-            digest.update(u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
-            digest.update(value);
-        }
-        None => digest.update([0]),
-    };
-    field(Some(row.stream.as_bytes()));
-    field(Some(row.seq.to_string().as_bytes()));
-    field(Some(row.at_us.to_string().as_bytes()));
-    field(row.workspace_id.as_ref().map(|id| &id.as_bytes()[..]));
-    field(bytes(row.key_id.as_ref()));
-    field(Some(row.event_type.as_bytes()));
-    field(Some(row.severity.as_bytes()));
-    field(bytes(row.relation.as_ref()));
-    field(bytes(row.resource.as_ref()));
-    field(bytes(row.statement.as_ref()));
-    field(row.rows.map(|rows| rows.to_string()).as_deref().map(str::as_bytes));
-    field(Some(row.outcome.as_bytes()));
-    field(bytes(row.sqlstate.as_ref()));
-    field(row.duration_us.map(|micros| micros.to_string()).as_deref().map(str::as_bytes));
+    // Gathered first: the digest takes one run of bytes in less time than fifty small ones.
+    let mut fields = Fields(Vec::with_capacity(1024));
+    fields.0.extend_from_slice(b"pgcordon audit 1\n");
+    fields.text(Some(&row.stream));
+    fields.written(|out| digits::decimal(out, row.seq));
+    fields.written(|out| digits::signed(out, row.at_us));
+    fields.bytes(row.workspace_id.as_ref().map(|id| &id.as_bytes()[..]));
+    fields.text(row.key_id.as_deref());
+    fields.text(Some(&row.event_type));
+    fields.text(Some(&row.severity));
+    fields.text(row.relation.as_deref());
+    fields.text(row.resource.as_deref());
+    fields.text(row.statement.as_deref());
+    fields.number(row.rows);
+    fields.text(Some(&row.outcome));
+    fields.text(row.sqlstate.as_deref());
+    fields.number(row.duration_us);
     match row.client_addr {
-        Some(IpAddr::V4(addr)) => field(Some(&addr.octets())),
-        Some(IpAddr::V6(addr)) => field(Some(&addr.octets())),
-        None => field(None),
+        Some(IpAddr::V4(addr)) => fields.bytes(Some(&addr.octets())),
+        Some(IpAddr::V6(addr)) => fields.bytes(Some(&addr.octets())),
+        None => fields.bytes(None),
     }
-    field(bytes(row.client_user.as_ref()));
-    field(bytes(row.application_name.as_ref()));
-    field(row.detail.as_ref().map(ToString::to_string).as_deref().map(str::as_bytes));
-    field(Some(&row.prev_hash.0));
-    Hash(digest.finalize().into())
+    fields.text(row.client_user.as_deref());
+    fields.text(row.application_name.as_deref());
+    fields.text(row.detail.as_ref().map(ToString::to_string).as_deref());
+    fields.bytes(Some(&row.prev_hash.0));
+    Hash(Sha256::digest(&fields.0).into())
 }
 
-fn bytes(text: Option<&Arc<str>>) -> Option<&[u8]> {
-    text.map(|text| text.as_bytes())
+/// What is hashed.
+struct Fields(Vec<u8>);
+
+impl Fields {
+    fn bytes(&mut self, value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.written(|out| out.extend_from_slice(value)),
+            None => self.0.push(0),
+        }
+    }
+
+    fn text(&mut self, value: Option<&str>) {
+        self.bytes(value.map(str::as_bytes));
+    }
+
+    fn number(&mut self, value: Option<u64>) {
+        match value {
+            Some(value) => self.written(|out| digits::decimal(out, value)),
+            None => self.0.push(0),
+        }
+    }
+
+    /// A field whose length is known when it is written.
+    fn written(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.0.extend_from_slice(&[1, 0, 0, 0, 0]);
+        let start = self.0.len();
+        write(&mut self.0);
+        let length = u32::try_from(self.0.len() - start).unwrap_or(u32::MAX).to_be_bytes();
+        self.0[start - length.len()..start].copy_from_slice(&length);
+    }
 }

@@ -6,9 +6,13 @@
 //! This room knows neither the database (a [`Sink`](shipper::Sink) is handed in) nor sessions: it is told events.
 
 pub mod chain;
+mod digits;
 pub mod event;
 pub mod export;
 pub mod flood;
+mod line;
+mod pace;
+pub mod parcel;
 pub mod recorder;
 pub mod row;
 pub mod segments;
@@ -22,6 +26,7 @@ mod writer;
 
 pub use chain::{Hash, Head};
 pub use event::{Client, Event, EventType, Outcome, Severity};
+pub use parcel::Parcel;
 pub use recorder::{Recorder, Report, Ticket};
 pub use row::Row;
 pub use settings::Settings;

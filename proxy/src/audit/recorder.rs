@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::event::{Client, Event, EventType};
+use super::parcel::Handover;
 use super::segments::{self, Shelf};
 use super::settings::Settings;
 use super::shipper::{Shipper, Sink};
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) woken: Condvar,
     /// Rung when there is something new to ship.
     pub(super) saved: Notify,
+    /// What of this stream is on disk, for whoever ships it.
+    pub(super) handover: Arc<Handover>,
     pub(super) failing: AtomicBool,
     pub(super) counters: Counters,
 }
@@ -248,6 +251,10 @@ impl Trail {
             settings.spool_bytes_max,
         );
         shelves.push(own);
+        let handover = Arc::<Handover>::default();
+        if settings.ship {
+            spool.hand_over_to(handover.clone());
+        }
         spool.push(Event { detail: Some(detail), ..Event::new(EventType::AuditStarted, Arc::new(Client::default())) });
         // Whether the directory can be written is known now, not at the first login.
         spool.save()?;
@@ -255,6 +262,7 @@ impl Trail {
             queue: Mutex::default(),
             woken: Condvar::new(),
             saved: Notify::new(),
+            handover,
             failing: AtomicBool::new(false),
             counters,
         });

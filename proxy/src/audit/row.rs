@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::chain::Hash;
 use super::event::Event;
-use super::timestamp;
+use super::{line, timestamp};
 
 /// The longest statement that is kept, in bytes; the rest is cut off.
 pub const STATEMENT_BYTES_MAX: usize = 16 * 1024;
@@ -95,10 +95,7 @@ impl Row {
 
     /// Appends the record's line.
     pub fn write(&self, out: &mut Vec<u8>) {
-        // A record is made of what JSON can say.
-        if serde_json::to_writer(&mut *out, self).is_ok() {
-            out.push(b'\n');
-        }
+        line::write(self, out);
     }
 
     /// Reads a line, without its end. None unless it is, to the byte, what [`Row::write`] writes for it.
@@ -108,6 +105,16 @@ impl Row {
         row.write(&mut again);
         (again.pop() == Some(b'\n') && again == line).then_some(row)
     }
+}
+
+/// The number that a line says it has, without reading the rest: enough to pass over one that isn't wanted.
+pub(super) fn seq_of(line: &[u8]) -> Option<u64> {
+    const STREAM: &[u8] = b"{\"stream\":\"";
+    const SEQ: &[u8] = b"\",\"seq\":";
+    let rest = line.strip_prefix(STREAM)?;
+    let rest = rest[rest.iter().position(|byte| *byte == b'"')?..].strip_prefix(SEQ)?;
+    let digits = &rest[..rest.iter().position(|byte| !byte.is_ascii_digit())?];
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Cuts a text to a length, and takes out the one character that Postgres can't store.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::row::{LINE_BYTES_MAX, Row};
+use super::row::{self, LINE_BYTES_MAX, Row};
 use super::storage::make_directory;
 
 const LOCK: &str = "lock";
@@ -182,6 +182,11 @@ impl Reader {
         self.next
     }
 
+    /// The records before this one aren't wanted: they were had elsewhere.
+    pub fn skip_to(&mut self, next: u64) {
+        *self = Self::new(&self.directory, next);
+    }
+
     /// Up to so many records or bytes, and how many lines were no records. Nothing for now when both are empty.
     ///
     /// # Errors
@@ -194,7 +199,12 @@ impl Reader {
                 && bytes + taken < bytes_max
                 && let Some(length) = self.rest[taken..].iter().position(|byte| *byte == b'\n')
             {
-                match Row::read(&self.rest[taken..taken + length]) {
+                let line = &self.rest[taken..taken + length];
+                taken += length + 1;
+                if row::seq_of(line).is_some_and(|seq| seq < self.next) {
+                    continue;
+                }
+                match Row::read(line) {
                     Some(row) if row.seq >= self.next => {
                         self.next = row.seq + 1;
                         rows.push(row);
@@ -202,7 +212,6 @@ impl Reader {
                     Some(_) => {}
                     None => unreadable += 1,
                 }
-                taken += length + 1;
             }
             self.rest.drain(..taken);
             bytes += taken;

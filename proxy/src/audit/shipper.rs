@@ -12,18 +12,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::chain::Head;
+use super::parcel::{PARCEL_BYTES, PARCEL_ROWS, Parcel};
 use super::recorder::Shared;
 use super::row::Row;
 use super::segments::{Reader, SegmentInfo, Shelf};
 use super::settings::Settings;
 use crate::domain::clock::{self, Instant};
 
-/// Records that are offered at once, at most.
-pub const BATCH_ROWS: usize = 1000;
-/// Bytes of them, about.
-pub const BATCH_BYTES: usize = 1 << 20;
 /// How long it gathers after something new: one transaction for what came in this time.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(250);
 /// How often it looks for streams that others left, and asks the database where they stand.
 const LOOK: Duration = Duration::from_secs(10);
 /// The first and the longest wait after the database refused.
@@ -41,7 +38,7 @@ pub trait Sink: Send {
     fn append(
         &mut self,
         stream: &str,
-        rows: &[Row],
+        parcel: &Parcel,
         after_gap: bool,
     ) -> impl Future<Output = Result<Appended, SinkError>> + Send;
 }
@@ -69,7 +66,7 @@ struct Consignment {
     own: bool,
     reader: Option<Reader>,
     /// Read, and not taken yet.
-    batch: Vec<Row>,
+    batch: Parcel,
     shipped: u64,
     /// Nothing more can be done for it: it is told, and left on disk.
     stuck: bool,
@@ -223,13 +220,13 @@ impl<K: Sink> Shipper<K> {
 }
 
 impl Consignment {
-    const fn new(shelf: Shelf, own: bool) -> Self {
-        Self { shelf, own, reader: None, batch: Vec::new(), shipped: 0, stuck: false }
+    fn new(shelf: Shelf, own: bool) -> Self {
+        Self { shelf, own, reader: None, batch: Parcel::default(), shipped: 0, stuck: false }
     }
 
     fn ask_again(&mut self) {
         self.reader = None;
-        self.batch.clear();
+        self.batch = Parcel::default();
     }
 
     /// Offers one batch. False when there is nothing more for now.
@@ -249,17 +246,28 @@ impl Consignment {
             }
         };
         if self.batch.is_empty() {
-            self.batch = batch(reader, &self.shelf).map_err(disk)?;
+            let handed_over = if self.own { shared.handover.take(reader.next()) } else { None };
+            self.batch = match handed_over {
+                Some(parcel) => {
+                    reader.skip_to(parcel.last().map_or(reader.next(), |last| last.seq + 1));
+                    parcel
+                }
+                // Nothing more of it is on disk for sure: it isn't looked for there.
+                None if self.own && reader.next() > shared.counters.saved_seq.load(Ordering::Relaxed) => {
+                    return Ok(false);
+                }
+                None => batch(reader, &self.shelf).map_err(disk)?,
+            };
         }
         if self.batch.is_empty() {
             return Ok(false);
         }
         let mut appended = sink.append(&stream, &self.batch, false).await?;
         if let Appended::Gap(head) = appended {
-            let first = self.batch.first().map_or(0, |row| row.seq);
+            let first = self.batch.first().map_or(0, |first| first.seq);
             *reader = Reader::new(&self.shelf.directory, head.seq + 1);
             self.batch = batch(reader, &self.shelf).map_err(disk)?;
-            let found = self.batch.first().map_or(0, |row| row.seq);
+            let found = self.batch.first().map_or(0, |first| first.seq);
             if found != head.seq + 1 {
                 tracing::error!(%stream, from = head.seq + 1, before = found.max(first), "audit records are neither in the database nor in the spool");
             }
@@ -272,7 +280,7 @@ impl Consignment {
             Appended::Through(head) => {
                 let fresh = head.seq.saturating_sub(self.shipped);
                 self.shipped = head.seq;
-                self.batch.clear();
+                self.batch = Parcel::default();
                 shared.counters.shipped.fetch_add(fresh, Ordering::Relaxed);
                 if self.own {
                     shared.counters.shipped_seq.store(head.seq, Ordering::Relaxed);
@@ -317,8 +325,8 @@ impl Consignment {
 }
 
 /// The next records that follow each other. What comes after a break is read again, for the next batch.
-fn batch(reader: &mut Reader, shelf: &Shelf) -> std::io::Result<Vec<Row>> {
-    let (mut rows, unreadable) = reader.read(BATCH_ROWS, BATCH_BYTES)?;
+fn batch(reader: &mut Reader, shelf: &Shelf) -> std::io::Result<Parcel> {
+    let (mut rows, unreadable) = reader.read(PARCEL_ROWS, PARCEL_BYTES)?;
     if unreadable > 0 {
         let stream = &shelf.stream;
         tracing::error!(%stream, unreadable, "lines of the audit spool are damaged and can't be shipped");
@@ -330,7 +338,7 @@ fn batch(reader: &mut Reader, shelf: &Shelf) -> std::io::Result<Vec<Row>> {
         }
         rows.truncate(end + 1);
     }
-    Ok(rows)
+    Ok(rows.as_slice().into())
 }
 
 /// Waits, but not when it is told to stop.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::chain::Head;
 use super::event::Event;
+use super::parcel::{Handover, Parcel};
 use super::row::Row;
 use super::segments::segment_name;
 use super::storage::{SegmentFile, Storage};
@@ -28,13 +29,15 @@ pub struct Spool<S: Storage> {
     head: Head,
     segment: Option<Segment<S::File>>,
     /// Lines that aren't on disk for sure, of which the first `written` bytes were given to the segment.
-    unsaved: Vec<u8>,
+    unsaved: Parcel,
     written: usize,
     /// The number of the first of them.
     unsaved_from: u64,
     used: Arc<AtomicU64>,
     bytes_max: u64,
     segment_bytes: u64,
+    /// Where what is on disk for sure is handed on.
+    handover: Option<Arc<Handover>>,
 }
 
 struct Segment<F> {
@@ -61,13 +64,19 @@ impl<S: Storage> Spool<S> {
             stream,
             head: Head::default(),
             segment: None,
-            unsaved: Vec::new(),
+            unsaved: Parcel::default(),
             written: 0,
             unsaved_from: 1,
             used,
             bytes_max,
             segment_bytes: SEGMENT_BYTES,
+            handover: None,
         }
+    }
+
+    /// From now on what is on disk for sure is handed on too.
+    pub(super) fn hand_over_to(&mut self, handover: Arc<Handover>) {
+        self.handover = Some(handover);
     }
 
     /// Smaller segments, for tests.
@@ -89,14 +98,14 @@ impl<S: Storage> Spool<S> {
 
     /// Whether no more lines are to be kept in memory.
     pub const fn is_overfull(&self) -> bool {
-        self.unsaved.len() >= UNSAVED_BYTES_MAX
+        self.unsaved.bytes().len() >= UNSAVED_BYTES_MAX
     }
 
     /// Numbers, links and keeps a record. It is on disk after the next [`Spool::save`] that succeeds.
     pub fn push(&mut self, event: Event) {
         let mut row = Row::unlinked(&self.stream, event);
         self.head.link(&mut row);
-        row.write(&mut self.unsaved);
+        self.unsaved.push(&row);
     }
 
     /// Gives the disk what it hasn't been given.
@@ -105,7 +114,7 @@ impl<S: Storage> Spool<S> {
     /// As the disk says, or the spool is full. The lines are kept, and tried again the next time.
     pub fn write(&mut self) -> io::Result<Saved> {
         let told = self.find_segment()?;
-        let fresh = (self.unsaved.len() - self.written) as u64;
+        let fresh = (self.unsaved.bytes().len() - self.written) as u64;
         if fresh == 0 {
             return Ok(told);
         }
@@ -113,9 +122,9 @@ impl<S: Storage> Spool<S> {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "audit.spool_bytes_max is reached"));
         }
         let Some(segment) = &mut self.segment else { return Ok(told) };
-        let appended = segment.file.append(&self.unsaved[self.written..]);
+        let appended = segment.file.append(&self.unsaved.bytes()[self.written..]);
         self.used.fetch_add(fresh, Ordering::Relaxed);
-        self.written = self.unsaved.len();
+        self.written = self.unsaved.bytes().len();
         match appended {
             Ok(()) => Ok(told),
             Err(error) => Err(self.abandon(error)),
@@ -136,8 +145,10 @@ impl<S: Storage> Spool<S> {
         if segment.saved >= self.segment_bytes {
             self.segment = None;
         }
-        self.unsaved.clear();
-        self.unsaved.shrink_to(UNSAVED_BYTES_MAX / 16);
+        if let Some(handover) = &self.handover {
+            handover.give(&self.unsaved);
+        }
+        self.unsaved.clear(UNSAVED_BYTES_MAX / 16);
         self.written = 0;
         self.unsaved_from = self.head.seq + 1;
         Ok(told)

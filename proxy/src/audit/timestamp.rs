@@ -1,21 +1,38 @@
 //! Points of time as text, to the microsecond and in UTC: `2026-11-25T05:37:35.000042Z`. What is written is exactly what is read.
 
+use super::digits::padded;
+
 /// The last microsecond of the year 9999. A clock beyond it is taken for this.
 pub const LAST_US: i64 = 253_402_300_799_999_999;
 const DAY_US: i64 = 86_400_000_000;
 
 /// As text. A time before 1970 or after 9999 is written as the nearest one in between.
 pub fn write(at_us: i64) -> String {
+    let mut out = Vec::with_capacity(27);
+    append(&mut out, at_us);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// The same, appended.
+pub(super) fn append(out: &mut Vec<u8>, at_us: i64) {
     let at_us = at_us.clamp(0, LAST_US);
-    let (days, rest) = (at_us / DAY_US, at_us % DAY_US);
+    let (days, rest) = (at_us / DAY_US, (at_us % DAY_US).unsigned_abs());
     let (year, month, day) = civil(days);
     let (seconds, micros) = (rest / 1_000_000, rest % 1_000_000);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{micros:06}Z",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    )
+    padded::<4>(out, year.unsigned_abs());
+    out.push(b'-');
+    padded::<2>(out, month.unsigned_abs());
+    out.push(b'-');
+    padded::<2>(out, day.unsigned_abs());
+    out.push(b'T');
+    padded::<2>(out, seconds / 3600);
+    out.push(b':');
+    padded::<2>(out, seconds / 60 % 60);
+    out.push(b':');
+    padded::<2>(out, seconds % 60);
+    out.push(b'.');
+    padded::<6>(out, micros);
+    out.push(b'Z');
 }
 
 /// From text of exactly that form.

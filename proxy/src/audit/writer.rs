@@ -1,16 +1,18 @@
 //! The one thread that writes. It takes all that is queued, links it, writes it at once and, when somebody waits or time is
-//! up, syncs once for all.
+//! up, syncs once for all. When many write it lets some more of them come first ([`Pace`]).
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::MutexGuard;
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::event::{Client, Event, EventType, Outcome, Severity};
 use super::flood::Flood;
+use super::pace::Pace;
 use super::recorder::{Item, Shared, fault};
 use super::spool::{Saved, Spool};
 use super::storage::Storage;
@@ -30,6 +32,7 @@ pub(super) struct Writer<S: Storage> {
     shared: Arc<Shared>,
     spool: Spool<S>,
     flood: Flood,
+    pace: Pace,
     /// When the oldest line that isn't synced must be.
     due: Option<Instant>,
     /// Events that were lost and aren't told in the trail yet.
@@ -40,17 +43,16 @@ type Sender = oneshot::Sender<Result<(), Fault>>;
 
 impl<S: Storage> Writer<S> {
     pub(super) fn new(shared: Arc<Shared>, spool: Spool<S>) -> Self {
-        Self { shared, spool, flood: Flood::default(), due: None, lost: 0 }
+        Self { shared, spool, flood: Flood::default(), pace: Pace::new(clock::now()), due: None, lost: 0 }
     }
 
     /// Writes until the queue is closed and everything is on disk.
     pub(super) fn run(mut self) {
-        let mut items = Vec::new();
+        let (mut items, mut tickets) = (Vec::new(), Vec::new());
         let mut last_tries = 0;
         loop {
             let closed = self.wait(&mut items);
             let now = clock::now();
-            let mut tickets = Vec::new();
             for item in items.drain(..) {
                 self.take(item, now, &mut tickets);
             }
@@ -59,7 +61,7 @@ impl<S: Storage> Writer<S> {
             }
             let done = self.put_on_disk(now, closed || !tickets.is_empty());
             let done = done.map_err(|error| fault(error.to_string()));
-            for (ticket, kept) in tickets {
+            for (ticket, kept) in tickets.drain(..) {
                 let told = if kept { done.clone() } else { Err(fault("too many events wait for the disk")) };
                 let _ = ticket.send(told);
             }
@@ -88,6 +90,13 @@ impl<S: Storage> Writer<S> {
                 None => self.shared.woken.wait(&mut queue),
             }
         }
+        let until_due = self.due.map_or(RELAXED, |due| due.saturating_duration_since(clock::now()));
+        let gather = self.pace.gather(queue.tickets).min(until_due);
+        if !queue.closed && !gather.is_zero() {
+            // Whoever comes meanwhile rings no bell: nobody listens.
+            MutexGuard::unlocked(&mut queue, || std::thread::sleep(gather));
+            self.pace.gathered(queue.tickets);
+        }
         std::mem::swap(&mut queue.items, items);
         (queue.events, queue.tickets) = (0, 0);
         self.lost += std::mem::take(&mut queue.lost);
@@ -104,6 +113,8 @@ impl<S: Storage> Writer<S> {
                 }
             }
             Item::Durable(events, ticket) => {
+                let who = events.first().map_or(0, |event| Arc::as_ptr(&event.client).addr());
+                self.pace.came(who, now);
                 events.iter().for_each(tell);
                 let count = events.len();
                 let kept = events.into_iter().filter_map(|event| self.push(event).then_some(())).count();

@@ -4,16 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use serde_json::json;
-use tokio_postgres::types::Json;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::types::{IsNull, ToSql, Type};
+use tokio_postgres::{Client, Statement, ToStatement, Transaction};
 
 use super::{ControlTarget, StoreError, audit_text};
 use crate::audit::shipper::{Appended, Sink, SinkError};
-use crate::audit::{Event, EventType, Hash, Head, Outcome, Row};
+use crate::audit::{Event, EventType, Hash, Head, Outcome, Parcel, Row};
 
 /// The stream of what operators change.
 pub const CONTROL_STREAM: &str = "control";
+const LOCK: &str = "SELECT is_new, at_seq, at_hash FROM cordon.audit_lock($1)";
+const APPEND: &str = "SELECT outcome, at_seq, at_hash FROM cordon.audit_append($1, $2, $3)";
 /// How long one batch may take before the connection is given up.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -25,6 +28,9 @@ pub struct ControlSink {
 
 struct Connection {
     client: Client,
+    /// Prepared once: with a batch or ten in a second it would be half of what they cost.
+    lock: Statement,
+    append: Statement,
     /// The database can store any text as it is.
     any_text: bool,
 }
@@ -44,7 +50,9 @@ impl ControlSink {
                 // Space on disk is given back for what the database has: it must have it for good.
                 client.batch_execute("SET synchronous_commit = on; SET lock_timeout = '10s'").await?;
                 let any_text = any_text(&client).await?;
-                Connection { client, any_text }
+                let lock = client.prepare(LOCK).await.map_err(super::store::missing)?;
+                let append = client.prepare(APPEND).await.map_err(super::store::missing)?;
+                Connection { client, lock, append, any_text }
             }
         };
         Ok(self.connection.insert(connection))
@@ -80,21 +88,21 @@ impl Sink for ControlSink {
         .await
     }
 
-    async fn append(&mut self, stream: &str, rows: &[Row], after_gap: bool) -> Result<Appended, SinkError> {
+    async fn append(&mut self, stream: &str, parcel: &Parcel, after_gap: bool) -> Result<Appended, SinkError> {
         self.on_connection(async |connection: &mut Connection| {
-            let any_text = connection.any_text;
-            let transaction = connection.client.transaction().await?;
-            let (is_new, before) = lock(&transaction, stream).await?;
+            let Connection { client, lock: locking, append: appending, any_text } = connection;
+            let transaction = client.transaction().await?;
+            let (is_new, before) = lock(&transaction, &*locking, stream).await?;
             if is_new {
                 // Whoever removes a stream with its head must remove this too, from the middle of another chain.
                 note(&transaction, registration(stream)).await?;
             }
-            let appended = append(&transaction, stream, rows, after_gap, any_text).await?;
+            let appended = append(&transaction, &*appending, (stream, parcel, after_gap), *any_text).await?;
             let Appended::Through(_) = appended else {
                 transaction.rollback().await?;
                 return Ok(appended);
             };
-            if let Some(first) = rows.first().filter(|first| after_gap && first.seq > before.seq) {
+            if let Some(first) = parcel.first().filter(|first| after_gap && first.seq > before.seq) {
                 let follows = first.seq == before.seq + 1 && first.prev_hash == before.hash;
                 if !follows {
                     note(&transaction, loss(stream, before.seq + 1, first.seq)).await?;
@@ -129,11 +137,11 @@ pub async fn record(transaction: &Transaction<'_>, event: Event) -> Result<(), S
 /// Adds to the stream `control`. Who adds to it waits for whoever does at the moment; the lock is a row's, for any tenant may
 /// take an advisory lock and keep it.
 async fn note(transaction: &Transaction<'_>, event: Event) -> Result<(), StoreError> {
-    let (_, mut head) = lock(transaction, CONTROL_STREAM).await?;
+    let (_, mut head) = lock(transaction, LOCK, CONTROL_STREAM).await?;
     let mut row = Row::unlinked(&CONTROL_STREAM.into(), event);
     head.link(&mut row);
     let any_text = any_text(transaction.client()).await?;
-    match append(transaction, CONTROL_STREAM, &[row], false, any_text).await? {
+    match append(transaction, APPEND, (CONTROL_STREAM, &[row][..].into(), false), any_text).await? {
         Appended::Through(_) => Ok(()),
         _ => Err(StoreError::Postgres(
             "the stream control of the audit trail doesn't end where its head says".to_owned(),
@@ -141,26 +149,28 @@ async fn note(transaction: &Transaction<'_>, event: Event) -> Result<(), StoreEr
     }
 }
 
-async fn lock(transaction: &Transaction<'_>, stream: &str) -> Result<(bool, Head), StoreError> {
-    let sql = "SELECT is_new, at_seq, at_hash FROM cordon.audit_lock($1)";
+async fn lock<S: ToStatement + ?Sized>(
+    transaction: &Transaction<'_>,
+    sql: &S,
+    stream: &str,
+) -> Result<(bool, Head), StoreError> {
     let row = transaction.query_one(sql, &[&stream]).await.map_err(super::store::missing)?;
     Ok((row.get(0), head(row.get(1), row.get(2))))
 }
 
-async fn append(
+async fn append<S: ToStatement + ?Sized>(
     transaction: &Transaction<'_>,
-    stream: &str,
-    rows: &[Row],
-    after_gap: bool,
+    sql: &S,
+    (stream, parcel, after_gap): (&str, &Parcel, bool),
     any_text: bool,
 ) -> Result<Appended, StoreError> {
-    let sql = "SELECT outcome, at_seq, at_hash FROM cordon.audit_append($1, $2, $3)";
-    let escaped: Vec<Row>;
+    let escaped: Parcel;
     let batch = if any_text {
-        Json(rows)
+        Batch(parcel)
     } else {
-        escaped = rows.iter().map(audit_text::escaped).collect();
-        Json(&escaped[..])
+        let rows = parcel.rows().ok_or_else(|| StoreError::Postgres("a record that isn't one".to_owned()))?;
+        escaped = rows.iter().map(audit_text::escaped).collect::<Vec<Row>>().as_slice().into();
+        Batch(&escaped)
     };
     let row = transaction.query_one(sql, &[&stream, &batch, &after_gap]).await.map_err(super::store::missing)?;
     let at = head(row.get(1), row.get(2));
@@ -169,6 +179,32 @@ async fn append(
         "gap" => Appended::Gap(at),
         _ => Appended::Fork(at.seq),
     })
+}
+
+/// Lines as they are, as one `jsonb` array: what they are made of isn't looked at again on this side.
+#[derive(Debug)]
+struct Batch<'a>(&'a Parcel);
+
+impl ToSql for Batch<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        const VERSION: u8 = 1;
+        out.reserve(self.0.bytes().len() + self.0.len() + 3);
+        out.extend_from_slice(&[VERSION, b'[']);
+        for (at, line) in self.0.lines().enumerate() {
+            if at > 0 {
+                out.extend_from_slice(b",");
+            }
+            out.extend_from_slice(line);
+        }
+        out.extend_from_slice(b"]");
+        Ok(IsNull::No)
+    }
+
+    fn accepts(type_: &Type) -> bool {
+        *type_ == Type::JSONB
+    }
+
+    tokio_postgres::types::to_sql_checked!();
 }
 
 /// Whether the database stores any Unicode text as it is: one in LATIN1 can't, and then texts are escaped.

@@ -366,7 +366,16 @@ impl Driver {
             self.core.with(&self.database, |core| self.session.on_server(input, &mut lease.state, core, lanes));
         let sent = self.to_server.send(&mut lease.connection.socket, lanes.server.bytes(&[]), &mut idle_context());
         lanes.server.clear();
-        let told = if listens { flush_client(&mut self.to_client, &mut self.socket, lanes, input) } else { Ok(()) };
+        let is_withheld = matches!(handled, Ok((_, Progress::Withheld)));
+        let told = match listens {
+            // It goes out with what is withheld, in one send, and says nothing of the end before that is on disk.
+            true if is_withheld => {
+                self.to_client.keep(lanes.client.bytes(input));
+                Ok(())
+            }
+            true => flush_client(&mut self.to_client, &mut self.socket, lanes, input),
+            false => Ok(()),
+        };
         lanes.client.clear();
         // Also when the client is gone: what else the server says may still be read.
         let progress = handled.map(|(taken, progress)| {

@@ -21,6 +21,11 @@ impl Outlet {
         self.kept.is_empty() && !self.unflushed
     }
 
+    /// Keeps `bytes` behind what is kept already: they go out with what comes next.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.kept.extend_from_slice(bytes);
+    }
+
     /// Sends `bytes` behind what is kept already, as far as the socket takes it now.
     ///
     /// # Errors

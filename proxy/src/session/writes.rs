@@ -81,9 +81,9 @@ impl Session {
 /// A relation with its schema, where the catalog tells which one is meant.
 pub(super) fn qualified(name: &Relation, core: &Core<'_>) -> Arc<str> {
     if name.schema.is_none()
-        && let Some(schema) = (core.catalog)().and_then(|catalog| catalog.schema_of(name).map(str::to_owned))
+        && let Some(qualified) = (core.catalog)().and_then(|catalog| catalog.qualified(name).cloned())
     {
-        return format!("{schema}.{}", name.name).into();
+        return qualified;
     }
     name.to_string().into()
 }

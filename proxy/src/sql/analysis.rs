@@ -23,6 +23,8 @@ pub struct Analysis {
     known: HashMap<Box<[u8]>, Known, ahash::RandomState>,
     /// By the text without its constants.
     templates: HashMap<Arc<str>, Known, ahash::RandomState>,
+    /// Where a text without its constants is written to be looked up.
+    template: String,
     bytes: usize,
 }
 
@@ -92,12 +94,14 @@ impl Analysis {
 
     /// The same of a text that isn't known as it is.
     fn with_template<T>(&mut self, text: &[u8], tell: impl FnOnce(&mut Known) -> T) -> T {
-        let Some(template) = (text.len() <= REMEMBERED_TEXT_BYTES_MAX).then(|| template(text)).flatten() else {
+        let is_short = text.len() <= REMEMBERED_TEXT_BYTES_MAX;
+        let Some(template) = is_short.then(|| template(text, &mut self.template)).flatten() else {
             return self.learn(text, tell);
         };
-        if let Some(known) = self.templates.get_mut(&template) {
+        if let Some(known) = self.templates.get_mut(template) {
             return tell(known);
         }
+        let template: Arc<str> = template.into();
         let mut facts = parse::facts(text, &self.watched);
         if !facts.heeds_no_constants() {
             return self.remembered(text, facts, tell);

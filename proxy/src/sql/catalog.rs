@@ -30,12 +30,19 @@ pub struct Catalog {
     /// Schemas in which a name without a schema may be found, `pg_catalog` included.
     path: Vec<Box<str>>,
     /// By schema and name.
-    relations: Map<Map<CatalogRelation>>,
+    relations: Map<Map<Entry>>,
     functions: Map<CatalogFunction>,
     /// Operators with a function of which nothing is known.
     operators: Set,
     /// Some type, cast or ordinary comparison runs a function of which nothing is known.
     odd: bool,
+}
+
+/// A relation, and its name with its schema: the audit trail is told it of every write.
+#[derive(Debug)]
+struct Entry {
+    relation: CatalogRelation,
+    qualified: Arc<str>,
 }
 
 /// A table, view or the like.
@@ -168,7 +175,8 @@ impl Catalog {
 
     /// Adds a relation, or replaces what is known of it.
     pub fn relation(&mut self, schema: &str, name: &str, relation: CatalogRelation) {
-        self.relations.entry(schema.into()).or_default().insert(name.into(), relation);
+        let entry = Entry { relation, qualified: format!("{schema}.{name}").into() };
+        self.relations.entry(schema.into()).or_default().insert(name.into(), entry);
     }
 
     /// Adds what is known of the functions of one name.
@@ -197,14 +205,14 @@ impl Catalog {
         &'a self,
         name: &'a Relation,
     ) -> impl Iterator<Item = (&'a str, &'a CatalogRelation)> + 'a {
-        let in_schema = |schema: &'a str| Some((schema, self.relations.get(schema)?.get(&name.name)?));
+        let in_schema = |schema: &'a str| Some((schema, &self.relations.get(schema)?.get(&name.name)?.relation));
         let path = if name.schema.is_none() { self.path.as_slice() } else { &[] };
         name.schema.as_deref().into_iter().chain(path.iter().map(|schema| &**schema)).filter_map(in_schema)
     }
 
     /// Whether there is a relation that a name may stand for, in whatever schema where it names none.
     pub fn has_relation(&self, name: &Relation) -> bool {
-        let known = |relations: &Map<CatalogRelation>| relations.contains_key(&name.name);
+        let known = |relations: &Map<Entry>| relations.contains_key(&name.name);
         match &name.schema {
             Some(schema) => self.relations.get(schema).is_some_and(known),
             None => self.relations.values().any(known),
@@ -216,14 +224,11 @@ impl Catalog {
         self.functions.get(name).is_some_and(|all| all.others.is_some())
     }
 
-    /// The schema of the relation that a name without one stands for, if it can't be another.
-    pub fn schema_of(&self, name: &Relation) -> Option<&str> {
-        let mut schemas =
-            self.path.iter().map(|schema| &**schema).filter(|schema| {
-                self.relations.get(*schema).is_some_and(|relations| relations.contains_key(&name.name))
-            });
-        let first = schemas.next()?;
-        schemas.next().is_none().then_some(first)
+    /// The relation that a name without a schema stands for, with its schema, if it can't be another.
+    pub fn qualified(&self, name: &Relation) -> Option<&Arc<str>> {
+        let mut found = self.path.iter().filter_map(|schema| self.relations.get(schema)?.get(&name.name));
+        let first = found.next()?;
+        found.next().is_none().then_some(&first.qualified)
     }
 
     /// What is known of every function that a call may run.

@@ -12,24 +12,27 @@ pub const NORMALIZED_BYTES_MAX: usize = 2048;
 /// The text with literals replaced by parameters that it doesn't have yet. `None` when that can't be done surely: it isn't
 /// UTF-8, a string has no end, or where it ends depends on a setting.
 pub fn normalize(text: &[u8]) -> Option<Arc<str>> {
-    let text = std::str::from_utf8(text).ok()?;
-    written(text).ok().flatten().map(Into::into)
-}
-
-/// The whole of it, if it isn't so long that some was cut off.
-pub(super) fn template(text: &[u8]) -> Option<Arc<str>> {
-    normalize(text).filter(|template| template.len() <= NORMALIZED_BYTES_MAX)
-}
-
-fn written(text: &str) -> Result<Option<String>, Unterminated> {
-    let mut next = 1 + highest_param(text)?;
     let mut out = String::new();
+    written(std::str::from_utf8(text).ok()?, &mut out).ok()?.then(|| out.into())
+}
+
+/// The whole of it, if it isn't so long that some was cut off, in memory that is lent: nobody keeps it who knows it already.
+pub(super) fn template<'a>(text: &[u8], out: &'a mut String) -> Option<&'a str> {
+    out.clear();
+    let is_sure = written(std::str::from_utf8(text).ok()?, out).ok()?;
+    (is_sure && out.len() <= NORMALIZED_BYTES_MAX).then_some(out)
+}
+
+/// Writes it, and says whether it is sure.
+fn written(text: &str, out: &mut String) -> Result<bool, Unterminated> {
+    let mut next = 1 + highest_param(text)?;
+    out.reserve(text.len().min(NORMALIZED_BYTES_MAX));
     let mut lexer = Lexer::new(text.as_bytes());
     let (mut end, mut place) = (0, Place::Start);
     while let Some(token) = lexer.token()? {
         let part = &text[token.start..token.end];
         if is_doubtful(token.kind, part) {
-            return Ok(None);
+            return Ok(false);
         }
         place = place.after(token, part);
         if place == Place::ValueGoesOn {
@@ -53,13 +56,13 @@ fn written(text: &str) -> Result<Option<String>, Unterminated> {
             // The rest may still be doubtful.
             while let Some(token) = lexer.token()? {
                 if is_doubtful(token.kind, &text[token.start..token.end]) {
-                    return Ok(None);
+                    return Ok(false);
                 }
             }
             break;
         }
     }
-    Ok(Some(out))
+    Ok(true)
 }
 
 /// Whether a plain string ends in a backslash: with standard_conforming_strings off it would go on.
@@ -68,6 +71,9 @@ fn is_doubtful(kind: Kind, part: &str) -> bool {
 }
 
 fn highest_param(text: &str) -> Result<u32, Unterminated> {
+    if !text.bytes().any(|byte| byte == b'$') {
+        return Ok(0);
+    }
     let mut lexer = Lexer::new(text.as_bytes());
     let mut highest = 0;
     while let Some(token) = lexer.token()? {

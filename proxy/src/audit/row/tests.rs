@@ -95,6 +95,31 @@ proptest! {
         prop_assert!(!whole, "{} of {row:?}", String::from_utf8_lossy(&changed));
     }
 
+    /// A line is what it was before it was written by hand: spools and exports of older builds are read as they are.
+    #[test]
+    fn a_line_is_what_the_library_writes(
+        text in "\\PC*|.*",
+        rows in any::<Option<u64>>(),
+        at_us in any::<i64>(),
+        addr in any::<Option<std::net::IpAddr>>(),
+        workspace in any::<Option<u128>>(),
+        is_bare in any::<bool>(),
+    ) {
+        let client = Client { addr, user: text.as_str().into(), application_name: text.as_str().into() };
+        let full = Event { duration_us: rows, resource: Some(text.as_str().into()), ..event(&text) };
+        let bare = Event::new(EventType::AuditStopped, Arc::default());
+        let given = if is_bare { bare } else { full };
+        let workspace = workspace.map(|id| crate::domain::WorkspaceId::new(Uuid::from_u128(id)));
+        let mut row = Row::unlinked(&"s".into(), Event { rows, at_us, workspace, client: Arc::new(client), ..given });
+        Head { seq: 41, hash: chain::Hash([0xa7; 32]) }.link(&mut row);
+        let mut out = Vec::new();
+        row.write(&mut out);
+        let mut expected = serde_json::to_vec(&row).expect("JSON");
+        expected.push(b'\n');
+        prop_assert_eq!(seq_of(&out), Some(42));
+        prop_assert_eq!(String::from_utf8(out), String::from_utf8(expected));
+    }
+
     #[test]
     fn what_is_written_is_read(text in "\\PC*|.*", rows in any::<Option<u64>>(), at_us in any::<i64>()) {
         let mut row = Row::unlinked(&"s".into(), Event { rows, at_us, ..event(&text) });

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::audit::recorder::Trail;
 use crate::audit::segments;
+use crate::audit::storage::fake::FakeDisk;
 use crate::audit::{Client, Event, EventType};
 
 /// A database for tests, which takes records by the same rules as cordon.audit_append.
@@ -45,11 +46,12 @@ impl Sink for Database {
         Ok(state.streams.get(stream).map(|rows| end(rows)).unwrap_or_default())
     }
 
-    async fn append(&mut self, stream: &str, rows: &[Row], after_gap: bool) -> Result<Appended, SinkError> {
+    async fn append(&mut self, stream: &str, parcel: &Parcel, after_gap: bool) -> Result<Appended, SinkError> {
         let mut state = self.0.lock();
         if state.down {
             return Err(SinkError("down".to_owned()));
         }
+        let rows = parcel.rows().expect("a parcel is made of records");
         let kept = state.streams.entry(stream.to_owned()).or_default();
         let had = end(kept);
         for row in rows.iter().filter(|row| row.seq <= had.seq) {
@@ -208,4 +210,36 @@ fn a_stream_that_somebody_else_writes_too_is_left_alone_and_others_go_on() {
     assert_eq!(database.0.lock().streams[&*dead].len(), 5);
     drop(second);
     assert!(segment.exists(), "nothing is thrown away");
+}
+
+#[test]
+fn what_was_just_written_isnt_read_back_from_the_disk() {
+    let (place, database, disk) = (tempfile::tempdir().expect("a directory"), Database::default(), FakeDisk::default());
+    database.set(|state| state.down = true);
+    // On this disk nothing is found by reading.
+    let mut trail = Trail::start_on(disk, &Settings::default(), place.path().to_owned(), json!({})).expect("a trail");
+    trail.ship(database.clone()).expect("a thread");
+    record(&trail, 0..500);
+    until("it was tried", || trail.recorder().report().expect("a report").ship_failures > 0);
+    database.set(|state| state.down = false);
+    (5..10).for_each(|part| record(&trail, part * 100..part * 100 + 100));
+    until("all is there", || database.rows().len() == 1000);
+    assert!(database.rows().is_sorted() && database.0.lock().gaps.is_empty());
+    trail.stop(Duration::from_secs(30));
+    assert_eq!(database.0.lock().streams.values().flatten().last().map(|row| &*row.event_type), Some("AUDIT_STOPPED"));
+}
+
+#[test]
+fn what_is_more_than_memory_holds_is_read_from_the_disk_and_the_rest_follows() {
+    let (place, database) = (tempfile::tempdir().expect("a directory"), Database::default());
+    database.set(|state| state.down = true);
+    let mut trail = start(place.path(), &Settings::default());
+    trail.ship(database.clone()).expect("a thread");
+    let many = 8 * crate::audit::parcel::PARCEL_ROWS as u64;
+    (0..many / 500).for_each(|part| record(&trail, part * 500..part * 500 + 500));
+    until("it was tried", || trail.recorder().report().expect("a report").ship_failures > 0);
+    database.set(|state| state.down = false);
+    record(&trail, many..many + 10);
+    until("all is there", || database.rows().len() as u64 == many + 10);
+    assert!(database.rows().is_sorted() && database.0.lock().gaps.is_empty());
 }

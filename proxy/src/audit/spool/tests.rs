@@ -73,6 +73,25 @@ fn a_segment_that_somebody_removed_is_noticed_and_the_rest_is_kept() {
     assert_eq!((last, findings.len()), (2, 0), "what is left begins with record 2: {findings:?}");
 }
 
+#[test]
+fn nothing_is_handed_on_before_it_is_on_disk_for_sure() {
+    let (disk, handover) = (FakeDisk::default(), Arc::<Handover>::default());
+    let mut spool = spool(&disk, u64::MAX);
+    spool.hand_over_to(handover.clone());
+    (0..3).for_each(|number| spool.push(event(number)));
+    spool.write().expect("written");
+    assert!(handover.take(1).is_none(), "a crash may still lose it");
+    disk.0.lock().fails.push_back(true);
+    spool.save().expect_err("the sync fails");
+    assert!(handover.take(1).is_none(), "and so it may now");
+    spool.push(event(3));
+    spool.save().expect("saved");
+    let rows = handover.take(1).and_then(|parcel| parcel.rows()).expect("records");
+    assert_eq!(rows.iter().map(|row| row.rows).collect::<Vec<_>>(), [0, 1, 2, 3].map(Some));
+    let on_disk: Vec<Row> = disk.after_crash(0).iter().flat_map(|bytes| lines(bytes)).flatten().collect();
+    assert_eq!(rows, on_disk);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Push,

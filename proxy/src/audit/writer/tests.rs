@@ -15,6 +15,7 @@ fn a_ticket_whose_events_were_too_many_isnt_good_because_the_disk_is_well_again(
         queue: Mutex::default(),
         woken: Condvar::new(),
         saved: Notify::new(),
+        handover: Arc::default(),
         failing: AtomicBool::new(false),
         counters: Counters::default(),
     };

@@ -121,9 +121,9 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn, counted: Counted) {
         .greeted(greeting.parameters, registered.pid());
     let places = Places { _core: counted, _workspace: entered, _counters: core.counters.client() };
     let place = (database.into(), pool, home, places);
-    let driver = Driver::new(core, socket, session, registered, binding, client, place);
+    let mut driver = Driver::new(core, socket, session, registered, binding, client, place);
     // A task of its own: what a login takes of memory is given back, and waking the client goes through none of it.
-    tokio::task::spawn_local(driver.run());
+    tokio::task::spawn_local(async move { driver.run().await });
 }
 
 /// A client of a workspace counts for it.

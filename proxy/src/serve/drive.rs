@@ -216,7 +216,9 @@ impl Driver {
             for database in self.session.take_emptied() {
                 self.core.pools.vacate(&database);
             }
-            match passed? {
+            // A name of its own: a temporary would be kept by the future while it waits.
+            let passed = passed?;
+            match passed {
                 Passed::All => return Ok(()),
                 Passed::NeedsServer => self.wait_for_lease().await?,
                 Passed::Asks(request) => self.ask(request).await?,

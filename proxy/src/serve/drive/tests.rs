@@ -11,8 +11,8 @@ fn future_bytes<'a, F>(_: impl FnOnce(&'a mut Driver) -> F) -> usize {
     size_of::<F>()
 }
 
-/// The bench's target is 4 KiB for an idle client. Beside what is counted here a client takes 0.8 KiB: the runtime's share of
-/// a task and of a socket (128 and 256 bytes, each aligned to 128), its name, its unnamed statement, and what the allocator adds.
+/// The bench's target is 4 KiB for an idle client. Beside what is counted here a client takes about 0.9 KiB: the runtime's share
+/// of a task and of a socket (128 and 256 bytes, each aligned to 128), its name, its unnamed statement, and what the allocator adds.
 /// A driver that is moved into a future, a future that awaits another one of its size, a fault in place of a pointer to one: each
 /// costs more than is left here. What is rare belongs behind a `Box`.
 #[test]
@@ -21,6 +21,6 @@ fn an_idle_client_takes_no_more_than_it_did() {
     let slot = size_of::<Slot>();
     let all = format!("session {session}, driver {driver} with it, the future beside it {running}, slot {slot}");
     assert!(session <= 1280, "{all}");
-    assert!(driver + running <= 2304, "{all}");
+    assert!(driver + running <= 2048, "{all}");
     assert!(slot <= 208, "{all}");
 }

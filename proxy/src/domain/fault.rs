@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 
 /// A five-character SQLSTATE (Postgres docs, appendix A), of the list in INTERFACE.md.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,9 +52,13 @@ pub enum Origin {
     Proxy,
 }
 
-/// One thing that went wrong. `message`, `detail` and `hint` are for the client; `log` never leaves the log.
+/// One thing that went wrong. It is a pointer: whatever may fail has room for a fault, and hardly anything does fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Fault(Box<Wrong>);
+
+/// What a fault says. `message`, `detail` and `hint` are for the client; `log` never leaves the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
     /// Whose fault it is.
     pub origin: Origin,
     /// The code the client's driver acts on.
@@ -74,7 +79,8 @@ pub struct Fault {
 impl Fault {
     /// A fault with a code and a message for the client.
     pub fn new(origin: Origin, sqlstate: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { origin, sqlstate, message: message.into(), detail: None, hint: None, log: None, verbatim: None }
+        let message = message.into();
+        Self(Box::new(Wrong { origin, sqlstate, message, detail: None, hint: None, log: None, verbatim: None }))
     }
 
     /// The client broke the protocol (08P01).
@@ -85,29 +91,37 @@ impl Fault {
     /// Adds the DETAIL field.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+        self.0.detail = Some(detail.into());
         self
     }
 
     /// Adds the HINT field.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
-        self.hint = Some(hint.into());
+        self.0.hint = Some(hint.into());
         self
     }
 
     /// Adds what only the log sees.
     #[must_use]
     pub fn log(mut self, log: impl Into<String>) -> Self {
-        self.log = Some(log.into());
+        self.0.log = Some(log.into());
         self
     }
 
     /// Passes Postgres' own ErrorResponse body on in place of ours.
     #[must_use]
     pub fn verbatim(mut self, body: bytes::Bytes) -> Self {
-        self.verbatim = Some(body);
+        self.0.verbatim = Some(body);
         self
+    }
+}
+
+impl Deref for Fault {
+    type Target = Wrong;
+
+    fn deref(&self) -> &Wrong {
+        &self.0
     }
 }
 

@@ -116,7 +116,7 @@ mod tests {
             json!({"kind": "quota", "resourceType": "segments", "currentUsage": 5, "limit": 5, "requested": 1,
                    "remaining": 0, "resetsAt": null})
         );
-        assert!(fault.hint.expect("a hint").contains("segments"));
+        assert!(fault.hint.as_ref().expect("a hint").contains("segments"));
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
         let over = Exceeded { used: 9, reserved: 2, resets_at: Some("2030-02-01T00:00:00Z".into()), ..exceeded() };
         assert_eq!(over.remaining(), 0);
         assert!(over.message().contains("9 of 5 segments are used (2 by transactions that haven't ended)"));
-        assert!(Fault::from(&over).hint.expect("a hint").contains("2030-02-01T00:00:00Z"));
+        assert!(Fault::from(&over).hint.as_ref().expect("a hint").contains("2030-02-01T00:00:00Z"));
     }
 
     #[test]

@@ -18,7 +18,9 @@ use super::core::{CoreContext, Shared};
 
 /// Who a peer says it is.
 pub(super) fn client(startup: &Startup, peer: SocketAddr) -> Arc<Client> {
-    let said = |name: &str| startup.parameter(name).unwrap_or_default().into();
+    // The default is one for all: many say nothing of themselves.
+    let said =
+        |name: &str| startup.parameter(name).filter(|said| !said.is_empty()).map_or_else(Arc::default, Arc::from);
     Arc::new(Client { addr: Some(peer.ip()), user: said("user"), application_name: said("application_name") })
 }
 

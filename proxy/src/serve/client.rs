@@ -97,9 +97,9 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn, counted: Counted) {
         }
         let encrypted = matches!(socket, ClientSocket::Tls(_));
         audit::session_opened(&core, &client, &binding, &database, encrypted).await?;
-        Ok((settings, greeting, registered, home, entered))
+        Ok((greeting, registered, home, entered))
     };
-    let (settings, greeting, registered, home, entered) = match opened.await {
+    let (greeting, registered, home, entered) = match opened.await {
         Ok(opened) => opened,
         Err(fault) => {
             tracing::warn!(key = %binding.key_id(), %fault, "a session couldn't be opened");
@@ -116,14 +116,14 @@ async fn session(core: Rc<CoreContext>, client: LoggedIn, counted: Counted) {
         return;
     }
     drop(out);
-    let session = Session::new(registered.slot().id, binding.workspace(), settings)
+    let session = Session::new(registered.slot().id, binding.workspace(), greeting.settings)
         .of_key(binding.key_id().clone())
         .greeted(greeting.parameters, registered.pid());
     let places = Places { _core: counted, _workspace: entered, _counters: core.counters.client() };
-    let place = (database.into(), pool, home, places);
-    let driver = Driver::new(core, socket, session, registered, binding, client, place);
+    let place = (greeting.database, pool, home, places);
+    let mut driver = Driver::new(core, socket, session, registered, binding, client, place);
     // A task of its own: what a login takes of memory is given back, and waking the client goes through none of it.
-    tokio::task::spawn_local(driver.run());
+    tokio::task::spawn_local(async move { driver.run().await });
 }
 
 /// A client of a workspace counts for it.

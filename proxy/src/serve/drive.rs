@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use crate::audit::Client;
 use crate::domain::{Fault, Origin, SqlState};
@@ -28,11 +27,10 @@ mod asking;
 mod leasing;
 mod see_out;
 mod stint;
+#[cfg(test)]
+mod tests;
 
 use stint::Stint;
-
-/// How long the answers to what a client left behind are awaited before it is stopped.
-const OUTCOME_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why a session ends.
 #[derive(Debug)]
@@ -120,8 +118,9 @@ impl Driver {
         }
     }
 
-    /// Serves the client to its end. Runs as a task of its own.
-    pub(super) async fn run(mut self) {
+    /// Serves the client to its end. Runs as a task of its own, which has the driver: were it handed in by value, the future
+    /// would have room for it once more for each call that takes it.
+    pub(super) async fn run(&mut self) {
         poll_fn(|context| {
             self.registered.slot().watch(context.waker());
             Poll::Ready(())
@@ -130,7 +129,11 @@ impl Driver {
         let end = loop {
             let step = match self.next().await {
                 Event::Client(read) => self.on_client(read).await,
-                Event::Server(read) => self.on_server(read).await,
+                Event::Server(read) => match self.on_server(read).await {
+                    Ok(Heard::Again) => self.on_client(0).await,
+                    Ok(Heard::Later) => Ok(()),
+                    Err(end) => Err(end),
+                },
                 Event::ClientGone => Err(End::ClientGone),
                 Event::ServerGone => Err(self.server_lost()),
                 Event::Ordered(order) => Err(End::Fault(self.told_to_end(order))),
@@ -143,7 +146,8 @@ impl Driver {
                 break end;
             }
         };
-        self.finish(end).await;
+        // What happens once is on the heap for that time, and no part of what an idle client takes.
+        Box::pin(self.finish(end)).await;
     }
 
     /// The one place where a client's task waits for everything at once.
@@ -212,7 +216,9 @@ impl Driver {
             for database in self.session.take_emptied() {
                 self.core.pools.vacate(&database);
             }
-            match passed? {
+            // A name of its own: a temporary would be kept by the future while it waits.
+            let passed = passed?;
+            match passed {
                 Passed::All => return Ok(()),
                 Passed::NeedsServer => self.wait_for_lease().await?,
                 Passed::Asks(request) => self.ask(request).await?,
@@ -278,7 +284,7 @@ impl Driver {
     }
 
     /// The server connection sent something, all of it in the core's buffer.
-    async fn on_server(&mut self, mut fresh: usize) -> Result<(), End> {
+    async fn on_server(&mut self, mut fresh: usize) -> Result<Heard, End> {
         loop {
             let progress = self.relay(std::mem::take(&mut fresh))?;
             if progress != Progress::Withheld {
@@ -299,14 +305,11 @@ impl Driver {
             self.leave().await;
         }
         if self.session.is_waiting() && !(self.held && self.session.may_be_heard()) {
-            return Ok(());
+            return Ok(Heard::Later);
         }
         // A client that keeps its server connection must be heard again, though it has sent nothing more so far.
         self.held = false;
-        if self.from_client.is_empty() {
-            return Ok(());
-        }
-        self.on_client(0).await
+        Ok(if self.from_client.is_empty() { Heard::Later } else { Heard::Again })
     }
 
     /// The context couldn't be established: the client's cycles are answered with the fault, and the connection is closed.
@@ -408,25 +411,6 @@ impl Driver {
         };
         End::Fault(Fault::new(Origin::Upstream, SqlState::CONNECTION_FAILURE, text))
     }
-
-    /// Tells the client why, stops what still runs for it, and gives the server connection back or closes it.
-    async fn finish(mut self, end: End) {
-        if let End::Fault(fault) = &end {
-            tracing::info!(session = self.registered.slot().id, %fault, "a session ended");
-            super::farewell::send(&mut self.socket, &mut self.to_client, fault).await;
-        } else if tokio::time::timeout(OUTCOME_TIMEOUT, self.see_out()).await.is_err() {
-            tracing::debug!(session = self.registered.slot().id, "a client left a statement that goes on");
-        }
-        self.core.with(&self.database, |core| self.session.abandon(core));
-        if self.session.owes_records() {
-            // Nobody is told, and none of them is left out for that.
-            let owed = self.session.take_owed();
-            let _ = super::audit::happened_durably(&self.core, &self.client, &self.binding, owed).await;
-        }
-        self.record();
-        // What still runs there is stopped: nobody waits for the answer any more.
-        self.leave().await;
-    }
 }
 
 /// What became of the server's bytes: what the session makes of them, and whether each side took what was written for it.
@@ -434,6 +418,14 @@ struct TakenIn {
     progress: Result<Progress, Fault>,
     told: Result<(), End>,
     sent: std::io::Result<()>,
+}
+
+/// When the client is heard, whose server connection has said something.
+enum Heard {
+    /// Now: what it sent before and couldn't be dealt with then may be dealt with.
+    Again,
+    /// When it sends something, or the server does.
+    Later,
 }
 
 /// What became of the client's bytes.

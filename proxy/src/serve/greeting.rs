@@ -24,9 +24,13 @@ const GREETING_LIFE: Duration = Duration::from_secs(10);
 /// How many greetings a core remembers.
 const GREETINGS_MAX: usize = 64;
 
-/// What a client is greeted with.
+/// What a client is greeted with. The clients of a core that ask for the same share it.
 #[derive(Clone)]
 pub(super) struct Greeting {
+    /// The database.
+    pub(super) database: Rc<str>,
+    /// The settings that were asked for.
+    pub(super) settings: Arc<Settings>,
     /// ParameterStatus messages.
     pub(super) parameters: Arc<Parameters>,
     /// Notices for the settings that the client asked for, as they came.
@@ -40,9 +44,7 @@ pub struct Greetings {
 }
 
 struct Known {
-    database: Rc<str>,
     role: Arc<str>,
-    settings: Arc<Settings>,
     greeting: Greeting,
     since: Instant,
     /// The pool's, when this was learnt.
@@ -60,9 +62,9 @@ impl Greetings {
     ) -> Option<Greeting> {
         self.known.retain(|known| now.duration_since(known.since) < GREETING_LIFE);
         let is_it = |known: &&Known| {
-            &*known.database == database
+            &*known.greeting.database == database
                 && &*known.role == role
-                && *known.settings == *settings
+                && *known.greeting.settings == *settings
                 && known.vacations == vacations
         };
         self.known.iter().find(is_it).map(|known| known.greeting.clone())
@@ -99,9 +101,7 @@ pub(super) async fn learn(
     };
     let greeting = ask(core, lease, database, binding, settings, client).await?;
     core.greetings.borrow_mut().put(Known {
-        database: database.into(),
         role: binding.role().clone(),
-        settings: settings.clone(),
         greeting: greeting.clone(),
         since: clock::now(),
         vacations,
@@ -147,7 +147,10 @@ async fn ask(
     lease.hand_back(outcome);
     match reported.refused {
         Some(refused) => Err(refused),
-        None => Ok(Greeting { parameters, notices: reported.notices.into() }),
+        None => {
+            let notices = reported.notices.into();
+            Ok(Greeting { database: database.into(), settings: settings.clone(), parameters, notices })
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl Homing {
         let home = self.home.as_ref();
         if let Some(wish) = self.wish.take() {
             if let Some(home) = home
-                && let Some(lease) = pool.lease_home(binding, home, wish.is_patient).await
+                && let Some(lease) = Box::pin(pool.lease_home(binding, home, wish.is_patient)).await
             {
                 return Ok(lease);
             }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Guests that are gone are looked for when so many more are kept than there were the last time.
-const SWEPT_AT: usize = 1024;
+const SWEPT_AT: usize = 256;
 
 /// All of them, the oldest in front.
 #[derive(Default)]

@@ -64,10 +64,14 @@ pub struct CancelTarget {
     pub secret: SmallVec<[u8; 32]>,
 }
 
+/// What a cancel request for a session must know. Most have the 4 bytes of protocol 3.0, and need no memory beside the slot's.
+type CancelSecret = SmallVec<[u8; 16]>;
+
 /// One session as others see it.
 pub struct Slot {
     /// The session's number.
     pub id: SessionId,
+    secret: CancelSecret,
     /// The key it was opened with.
     pub key_id: KeyId,
     /// Its workspace, if it has one.
@@ -91,10 +95,11 @@ pub struct Slot {
 }
 
 impl Slot {
-    fn new(id: SessionId, who: Who) -> Self {
+    fn new(id: SessionId, secret: CancelSecret, who: Who) -> Self {
         let Who { key_id, workspace, pool } = who;
         Self {
             id,
+            secret,
             key_id,
             workspace,
             pool,
@@ -255,7 +260,7 @@ pub struct Registry {
 /// The sessions that were told the same process id.
 #[derive(Default)]
 struct Lodgers {
-    sessions: SmallVec<[Session; 1]>,
+    sessions: SmallVec<[Arc<Slot>; 1]>,
     /// Wrong secrets that came for them in this second since the epoch.
     wrong: u32,
     second: i64,
@@ -274,7 +279,7 @@ impl Lodgers {
         let mut found = None;
         for session in &self.sessions {
             if bool::from(session.secret.ct_eq(secret)) {
-                found = Some(session.slot.clone());
+                found = Some(session.clone());
             }
         }
         self.wrong += u32::from(found.is_none());
@@ -282,16 +287,10 @@ impl Lodgers {
     }
 }
 
-struct Session {
-    secret: Box<[u8]>,
-    slot: Arc<Slot>,
-}
-
 /// A session's entry. It leaves the registry when this is dropped.
 pub struct Registered {
     registry: Arc<Registry>,
     pid: i32,
-    secret: Box<[u8]>,
     slot: Arc<Slot>,
 }
 
@@ -309,14 +308,13 @@ impl Registry {
     /// Enters a session; `secret_bytes` is 4 for protocol 3.0 and more from 3.2 on. Without a home its process id is a number.
     pub fn enter(self: &Arc<Self>, who: Who, secret_bytes: usize, home: Option<i32>) -> Registered {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut secret = vec![0; secret_bytes].into_boxed_slice();
+        let mut secret = CancelSecret::from_elem(0, secret_bytes);
         rand::rng().fill_bytes(&mut secret);
-        let slot = Arc::new(Slot::new(id, who));
-        let session = Session { secret: secret.clone(), slot: slot.clone() };
+        let slot = Arc::new(Slot::new(id, secret, who));
         // Postgres' process ids are positive.
         let pid = home.unwrap_or_else(|| rand::rng().random_range(1..=i32::MAX));
-        self.sessions.entry(pid).or_default().sessions.push(session);
-        Registered { registry: self.clone(), pid, secret, slot }
+        self.sessions.entry(pid).or_default().sessions.push(slot.clone());
+        Registered { registry: self.clone(), pid, slot }
     }
 
     /// The cancel that a CancelRequest asks for, at this second since the epoch. Nobody is told whether its key was right, and it
@@ -329,14 +327,14 @@ impl Registry {
     /// Tells every session for which `which` holds to end.
     pub fn order(&self, order: Order, which: impl Fn(&Slot) -> bool) {
         for entry in &self.sessions {
-            entry.sessions.iter().filter(|each| which(&each.slot)).for_each(|each| each.slot.order(order));
+            entry.sessions.iter().filter(|each| which(each)).for_each(|each| each.order(order));
         }
     }
 
     /// Shows every session.
     pub fn each(&self, mut see: impl FnMut(&Arc<Slot>)) {
         for entry in &self.sessions {
-            entry.sessions.iter().for_each(|each| see(&each.slot));
+            entry.sessions.iter().for_each(&mut see);
         }
     }
 
@@ -359,7 +357,7 @@ impl Registered {
 
     /// The secret of BackendKeyData.
     pub fn secret(&self) -> &[u8] {
-        &self.secret
+        &self.slot.secret
     }
 
     /// The session as others see it.
@@ -371,7 +369,7 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.registry.sessions.remove_if_mut(&self.pid, |_, lodgers| {
-            lodgers.sessions.retain(|each| !Arc::ptr_eq(&each.slot, &self.slot));
+            lodgers.sessions.retain(|each| !Arc::ptr_eq(each, &self.slot));
             lodgers.sessions.is_empty()
         });
     }

@@ -310,7 +310,7 @@ impl Session {
         inject::parse(out, b"", text.as_bytes());
         inject::bind_unnamed(out);
         inject::execute_unnamed(out);
-        for injected in [first, Injected::Bound, Injected::Denial(Box::new(fault))] {
+        for injected in [first, Injected::Bound, Injected::Denial(fault)] {
             self.expects.push(Expect::Injected(injected), &mut lanes.client);
         }
     }

@@ -3,7 +3,7 @@
 //! errors point at what the client wrote.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ const SCHEMA: &str = "cordon";
 #[derive(Debug, Default)]
 pub(super) struct Channels {
     /// The names that the client gave, by Postgres' names for them: of all that it may be listening to.
-    given: HashMap<Box<[u8]>, Box<str>, ahash::RandomState>,
+    /// A tree, for one without entries is a third of a map.
+    given: BTreeMap<Box<[u8]>, Box<str>>,
     /// For the places in the queue of what is owed whose text was changed: how to find back.
     changed: Vec<(Range<u64>, Shifts)>,
 }

@@ -150,7 +150,7 @@ pub(super) enum Injected {
     /// A Describe of a Query that is sent in the extended protocol: the client gets its RowDescription, and no NoData.
     Columns,
     /// An Execute that raises an error, which the client is told in our words.
-    Denial(Box<Fault>),
+    Denial(Fault),
     /// A Close of a shared statement that makes room for another one.
     Drop(Name),
     /// A Close of a name of the client's.

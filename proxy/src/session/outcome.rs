@@ -1,7 +1,6 @@
 //! What became of the client's statements: what each CommandComplete, error and ReadyForQuery means for the transaction's
 //! part in the books, and what the trail is told of it.
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::audit::{EventType, Outcome, Severity};
@@ -29,7 +28,7 @@ const FORGED: &[u8] = b"the workspace context is forged or has expired";
 #[derive(Debug)]
 pub(super) struct Deciding {
     /// Its CommandComplete, which the client hasn't seen.
-    complete: Bytes,
+    complete: Box<[u8]>,
     /// What it added that isn't reserved yet.
     added: SmallVec<[(ResourceId, u64); 2]>,
     refused: Option<(ResourceId, Fault)>,
@@ -45,7 +44,7 @@ impl Session {
             let since = watched.as_ref().map(|watched| watched.since).unwrap_or_default();
             let added = self.book_removed(since, core);
             self.expects.give_watched(watched);
-            self.deciding = Some(Deciding { complete: Bytes::copy_from_slice(seen), added, refused: None });
+            self.deciding = Some(Deciding { complete: seen.into(), added, refused: None });
             return self.next_request(core);
         }
         self.book(watched.as_deref_mut(), core);

@@ -99,11 +99,11 @@ async fn the_proof_is_bound_to_the_certificate_and_somebody_in_between_is_found_
     let good = connect(target(scratch.port, Mode::Require), "scram_role").await.unwrap();
     assert!(matches!(good.socket, ServerSocket::Tls(_)));
     let relayed = target(between(scratch.port, Tampering::Certificate).await, Mode::Require);
-    let log = connect(relayed, "scram_role").await.unwrap_err().log.unwrap();
+    let log = connect(relayed, "scram_role").await.unwrap_err().log.clone().unwrap();
     assert!(log.contains("channel binding"), "{log}");
     // The server hears that we could have bound it.
     let shortened = target(between(scratch.port, Tampering::Offer).await, Mode::Require);
-    let log = connect(shortened, "scram_role").await.unwrap_err().log.unwrap();
+    let log = connect(shortened, "scram_role").await.unwrap_err().log.clone().unwrap();
     assert!(log.contains("channel binding negotiation error"), "{log}");
 }
 
@@ -117,7 +117,7 @@ async fn encryption_that_is_preferred_is_used_where_it_is_offered_and_else_done_
     assert!(matches!(plain.socket, ServerSocket::Tcp(_)));
     assert_eq!(ask(&mut plain, "select 40 + 2").await.unwrap(), ["42"]);
     let required = target(between(scratch.port, Tampering::NoTls).await, Mode::Require);
-    assert!(connect(required, "scram_role").await.unwrap_err().log.unwrap().contains("does not offer TLS"));
+    assert!(connect(required, "scram_role").await.unwrap_err().log.clone().unwrap().contains("does not offer TLS"));
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn a_certificate_of_ours_is_shown_to_a_server_that_asks_for_one() {
     let mut connection = connect(with(Some((certificate, key))), "cert_role").await.unwrap();
     let shown = "select client_dn from pg_stat_ssl where pid = pg_backend_pid()";
     assert_eq!(ask(&mut connection, shown).await.unwrap(), ["/CN=cert_role"]);
-    let log = connect(with(None), "cert_role").await.unwrap_err().log.unwrap();
+    let log = connect(with(None), "cert_role").await.unwrap_err().log.clone().unwrap();
     assert!(log.contains("certificate"), "{log}");
     let other = scratch.other_root_certificate.as_path();
     assert!(Connector::with_identity(Mode::Require, None, Some((other, key))).is_err(), "that isn't its key");

@@ -53,7 +53,7 @@ async fn every_way_to_authenticate_works_and_a_wrong_password_is_for_the_log() {
             assert_eq!(fault.sqlstate, SqlState::CANNOT_CONNECT_NOW);
             assert_eq!(fault.message, "the database server does not let this key's role log in");
             assert!(fault.verbatim.is_none() && !fault.message.contains(role), "{fault:?}");
-            let log = fault.log.unwrap();
+            let log = fault.log.clone().unwrap();
             assert!(log.contains("password") && !log.contains("wrong"), "{log}");
         }
     }
@@ -93,7 +93,7 @@ async fn tls_is_as_strict_as_its_mode() {
     }
     // A certificate for another name: which was wanted, and which it has.
     let wrong = connect(target("127.0.0.1", Mode::VerifyFull, root), "tls_role").await.unwrap_err();
-    let log = wrong.log.unwrap();
+    let log = wrong.log.clone().unwrap();
     assert!(log.contains("127.0.0.1") && log.contains("localhost"), "{log}");
     assert!(!wrong.message.contains("localhost"), "it is the operator's affair");
     assert!(Connector::new(Mode::VerifyFull, None).is_err());
@@ -162,7 +162,7 @@ async fn an_unknown_database_is_told_in_postgres_own_words() {
     let fault = Upstream::new(unix(&scratch)).connect("nowhere", "trust_role").await.unwrap_err();
     assert_eq!(fault.sqlstate, SqlState::UNKNOWN_DATABASE);
     assert_eq!(fault.message, "database \"nowhere\" does not exist");
-    assert!(fault.verbatim.unwrap().starts_with(b"SFATAL\0"));
+    assert!(fault.verbatim.clone().unwrap().starts_with(b"SFATAL\0"));
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ async fn a_setting_taken_back_at_the_right_moment_is_found_too() {
     let port = relay(scratch.port, move || drop(theirs.sql_as("quick", "alter role quick reset all"))).await;
     let mut target = tcp("127.0.0.1", port);
     target.passwords.insert("quick", "secret");
-    let log = connect(target, "quick").await.unwrap_err().log.unwrap();
+    let log = connect(target, "quick").await.unwrap_err().log.clone().unwrap();
     assert!(log.contains("enable_seqscan took effect as \"off\""), "{log}");
     assert!(connect(unix(&scratch), "quick").await.is_ok());
 }

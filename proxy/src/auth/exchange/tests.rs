@@ -126,7 +126,7 @@ fn unknown_wrong_revoked_and_expired_look_alike() {
         assert_eq!(fault.sqlstate, SqlState::INVALID_PASSWORD);
         assert_eq!(fault.message, format!("password authentication failed for user \"{user}\""));
         assert_eq!((&fault.detail, &fault.hint), (&None, &None));
-        reasons.push(fault.log);
+        reasons.push(fault.log.clone());
     }
     reasons.dedup();
     assert_eq!(reasons.len(), 5, "the log tells them apart");

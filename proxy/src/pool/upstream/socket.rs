@@ -115,7 +115,7 @@ async fn encrypt(socket: TcpStream, host: &str, connector: &Connector) -> Result
     let mut answer = [0_u8; 2];
     let read = plain.read(&mut answer).await.map_err(|error| unreachable(format!("SSLRequest: {error}")))?;
     match answer.get(..read) {
-        Some([b'S', early @ ..]) => tls::refuse_early_bytes(early).map_err(|fault| garbled(fault.message))?,
+        Some([b'S', early @ ..]) => tls::refuse_early_bytes(early).map_err(|fault| garbled(fault.message.clone()))?,
         Some(b"N") if connector.may_be_refused() => return Ok(plain),
         Some([b'N', ..]) => return Err(unreachable("the server does not offer TLS, which upstream.tls asks for")),
         Some([]) | None => return Err(unreachable("the server closed the connection at SSLRequest")),

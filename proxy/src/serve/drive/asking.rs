@@ -36,8 +36,8 @@ impl Driver {
         let answer = {
             let slot = self.registered.slot().clone();
             let accounts = self.core.shared.accounts.clone();
-            let reserving = accounts.reserve(workspace, request.resource, request.rows, request.own);
-            let mut reserving = std::pin::pin!(reserving);
+            // On the heap while it lasts: what is asked here wasn't sure, and most clients never ask.
+            let mut reserving = Box::pin(accounts.reserve(workspace, request.resource, request.rows, request.own));
             poll_fn(|context| {
                 match slot.ordered() {
                     None | Some(Order::Drain) => {}

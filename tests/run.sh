@@ -81,6 +81,9 @@ server_version() {
 # Every cargo call selects the whole workspace, so that dependencies are built once, with one set of features.
 tests() { cargo test --workspace --locked --no-fail-fast "$@"; }
 
+# Tests with servers wait for them most of the time: twice as many at once as there are processors.
+with_servers() { RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} tests "$@"; }
+
 run_section() {
     case $1 in
         format) cargo fmt --all --check ;;
@@ -92,14 +95,14 @@ run_section() {
             PATH=$newest:$PATH
             say "newest: $(server_version)"
             if [ "${CORDON_NEWEST:-all}" = walls ]; then
-                tests --test hostile -- context:: privilege::
+                with_servers --test hostile -- context:: privilege::
             else
-                tests --test schema --test hostile --test e2e
+                with_servers --test schema --test hostile --test e2e
             fi
         ) ;;
         shell) git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -x ;;
         unit) tests --lib --bins ;;
-        *) tests --test "$1" ;;
+        *) with_servers --test "$1" ;;
     esac
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use pgcordon_tests::dev::{Dev, binary};
-use pgcordon_tests::wire::{Wire, extended, query};
+use pgcordon_tests::wire::{Wire, bind, execute, extended, parse, query, sync};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The trail's writes, denials and quotas as lines, once there are `count` of them.
@@ -93,4 +93,26 @@ fn a_write_that_was_acknowledged_is_in_the_trail_although_the_proxy_was_killed()
     let verified =
         Command::new(binary()).args(["audit", "verify", "--config"]).arg(data.join("pgcordon.toml")).output().unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+}
+
+/// What is withheld until the record is on disk goes out then, although what the client sent behind it must wait for a server
+/// connection: the one it had is another's by now.
+#[test]
+fn a_write_is_told_although_the_clients_next_cycle_waits() {
+    let dev = Dev::start(&["--pool-size", "1"]);
+    let (mut writer, mut other, mut admin) = (Wire::open(dev.acme()), Wire::open(dev.globex()), dev.admin());
+    let cycle = |sql| [parse("s", sql), bind("", "s", &[]), execute("", 0), sync()].concat();
+    let slow = "insert into \"Segment\" (name) select 'slow' from pg_sleep(0.5)";
+    // The name is taken already if the first cycle succeeds: so the second one is held until that is known.
+    writer.send(&[cycle(slow), cycle("select 1")].concat());
+    let runs = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    while admin.value(runs) == "0" {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    other.send(&query("begin"));
+    assert_eq!(writer.until(b'Z'), "1 2 C(INSERT 0 1) Z(I)");
+    // The other one wasn't made to give way for it.
+    assert_eq!(other.until(b'Z'), "C(BEGIN) Z(T)");
+    assert_eq!(other.query("commit"), "C(COMMIT) Z(I)");
+    assert_eq!(writer.until(b'Z'), "E(42P05) Z(I)");
 }

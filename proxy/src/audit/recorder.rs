@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::event::{Client, Event, EventType};
+use super::pace::{ENOUGH, Who};
 use super::parcel::Handover;
 use super::segments::{self, Shelf};
 use super::settings::Settings;
@@ -41,6 +42,8 @@ pub struct Recorder {
 pub(super) struct Shared {
     pub(super) queue: Mutex<Queue>,
     pub(super) woken: Condvar,
+    /// So many wait for the disk that it needn't wait for more.
+    pub(super) enough: Condvar,
     /// Rung when there is something new to ship.
     pub(super) saved: Notify,
     /// What of this stream is on disk, for whoever ships it.
@@ -62,6 +65,21 @@ pub(super) struct Queue {
 pub(super) enum Item {
     Relaxed(Event),
     Durable(Vec<Event>, oneshot::Sender<Result<(), Fault>>),
+}
+
+impl Item {
+    /// Whose client waits for it, if one does.
+    pub(super) fn who(&self) -> Option<Who> {
+        match self {
+            Self::Relaxed(_) => None,
+            Self::Durable(events, _) => Some(who(events)),
+        }
+    }
+}
+
+/// A number for the client whose events these are: the same as long as it is there.
+pub(super) fn who(events: &[Event]) -> Who {
+    events.first().map_or(0, |event| Arc::as_ptr(&event.client).addr())
 }
 
 /// What the trail has done.
@@ -145,6 +163,9 @@ impl Recorder {
         queue.tickets += 1;
         queue.items.push(Item::Durable(events, sender));
         shared.woken.notify_one();
+        if queue.tickets == ENOUGH {
+            shared.enough.notify_one();
+        }
         Ticket(State::Waiting(receiver))
     }
 
@@ -261,6 +282,7 @@ impl Trail {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             woken: Condvar::new(),
+            enough: Condvar::new(),
             saved: Notify::new(),
             handover,
             failing: AtomicBool::new(false),

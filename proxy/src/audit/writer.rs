@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::event::{Client, Event, EventType, Outcome, Severity};
 use super::flood::Flood;
-use super::pace::Pace;
-use super::recorder::{Item, Shared, fault};
+use super::pace::{ENOUGH, Pace};
+use super::recorder::{Item, Shared, fault, who};
 use super::spool::{Saved, Spool};
 use super::storage::Storage;
 use crate::domain::Fault;
@@ -91,10 +90,13 @@ impl<S: Storage> Writer<S> {
             }
         }
         let until_due = self.due.map_or(RELAXED, |due| due.saturating_duration_since(clock::now()));
-        let gather = self.pace.gather(queue.tickets).min(until_due);
+        // Of more than enough nobody is looked at one by one.
+        let few = if queue.tickets < ENOUGH { &queue.items[..] } else { &[] };
+        let now = clock::now();
+        let gather = self.pace.gather(few.iter().filter_map(Item::who), now).min(until_due);
         if !queue.closed && !gather.is_zero() {
-            // Whoever comes meanwhile rings no bell: nobody listens.
-            MutexGuard::unlocked(&mut queue, || std::thread::sleep(gather));
+            let until = now + gather;
+            while queue.tickets < ENOUGH && !self.shared.enough.wait_until(&mut queue, until).timed_out() {}
             self.pace.gathered(queue.tickets);
         }
         std::mem::swap(&mut queue.items, items);
@@ -113,8 +115,7 @@ impl<S: Storage> Writer<S> {
                 }
             }
             Item::Durable(events, ticket) => {
-                let who = events.first().map_or(0, |event| Arc::as_ptr(&event.client).addr());
-                self.pace.came(who, now);
+                self.pace.came(who(&events), now);
                 events.iter().for_each(tell);
                 let count = events.len();
                 let kept = events.into_iter().filter_map(|event| self.push(event).then_some(())).count();

@@ -277,7 +277,8 @@ impl Pool {
         self.park(backend, tenant, clock::now());
     }
 
-    fn park(self: &Rc<Self>, backend: Box<Backend>, tenant: Tenant, since: Instant) {
+    fn park(self: &Rc<Self>, mut backend: Box<Backend>, tenant: Tenant, since: Instant) {
+        backend.gap = None;
         self.parked.borrow_mut().push(Parked { tenant, backend, since, kept: None });
         self.count_parked();
         // Whoever began to wait meanwhile may have seen nothing parked here: look again.
@@ -286,7 +287,8 @@ impl Pool {
         }
     }
 
-    pub(super) fn return_to_roster(self: &Rc<Self>, backend: Box<Backend>, outcome: Outcome) {
+    pub(super) fn return_to_roster(self: &Rc<Self>, mut backend: Box<Backend>, outcome: Outcome) {
+        backend.gap = None;
         let id = backend.id;
         let errands = self.shared.tell(|inner| {
             inner.stock.insert(id, backend);

@@ -110,16 +110,19 @@ pub(super) fn happened(core: &CoreContext, client: &Arc<Client>, binding: &Bindi
 ///
 /// # Errors
 /// It isn't, and what can't be recorded is refused.
-pub(super) async fn happened_durably(
+pub(super) fn happened_durably(
     core: &CoreContext,
     client: &Arc<Client>,
     binding: &Binding,
     happened: Vec<Happened>,
-) -> Result<(), Fault> {
+) -> impl Future<Output = Result<(), Fault>> + use<> {
     let events = happened.into_iter().map(|each| event(each, client, binding)).collect();
-    match (core.shared.recorder.record_durably(events).await, core.shared.audit.on_failure) {
-        (Err(fault), OnFailure::Refuse) => Err(fault),
-        _ => Ok(()),
+    let (ticket, on_failure) = (core.shared.recorder.record_durably(events), core.shared.audit.on_failure);
+    async move {
+        match (ticket.await, on_failure) {
+            (Err(fault), OnFailure::Refuse) => Err(fault),
+            _ => Ok(()),
+        }
     }
 }
 

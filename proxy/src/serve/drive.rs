@@ -453,7 +453,7 @@ fn attach(
 }
 
 fn flush_client(outlet: &mut Outlet, socket: &mut ClientSocket, lanes: &mut Lanes, input: &[u8]) -> Result<(), End> {
-    if lanes.client.is_empty() {
+    if lanes.client.is_empty() && outlet.is_clear() {
         return Ok(());
     }
     let sent = outlet.send(socket, lanes.client.bytes(input), &mut idle_context());

@@ -38,7 +38,10 @@ impl Outlet {
     ) -> io::Result<()> {
         if !self.kept.is_empty() {
             self.kept.extend_from_slice(bytes);
-            return Ok(());
+            return match self.poll_clear(socket, context) {
+                Poll::Ready(sent) => sent,
+                Poll::Pending => Ok(()),
+            };
         }
         while !bytes.is_empty() {
             match Pin::new(&mut *socket).poll_write(context, bytes) {

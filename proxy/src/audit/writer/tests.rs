@@ -14,6 +14,7 @@ fn a_ticket_whose_events_were_too_many_isnt_good_because_the_disk_is_well_again(
     let shared = Shared {
         queue: Mutex::default(),
         woken: Condvar::new(),
+        enough: Condvar::new(),
         saved: Notify::new(),
         handover: Arc::default(),
         failing: AtomicBool::new(false),

@@ -2,7 +2,8 @@
 //! workspaces than connections, each transaction would change the workspace of a connection, and a change costs several times
 //! what a small transaction does. (The same thought, for the heads of disks: Iyer and Druschel, *Anticipatory scheduling*, 2001.)
 //!
-//! Its turn doesn't grow by it, so those who wait do so for no longer than before. To the roster a kept connection is a held one.
+//! Those who wait do so for its turn at most, as they do when its own clients stand in line. To the roster a kept connection is a
+//! held one.
 //!
 //! A turn is as long as the pool's quantum, and longer where changes are slow, as they are on a machine that has more to do than it
 //! can: short turns would leave it doing little else.
@@ -66,8 +67,9 @@ impl Habits {
         }
     }
 
-    pub(super) fn cleared(&mut self, took: Duration) {
-        self.clearing.saw(took);
+    /// A clearing took so long. A tenant can make one of its own take long: `most` is all that one may count for.
+    pub(super) fn cleared(&mut self, took: Duration, most: Duration) {
+        self.clearing.saw(took.min(most));
     }
 
     pub(super) fn forget(&mut self, now: Instant) {

@@ -316,7 +316,7 @@ impl Roster {
         let mut commands = Vec::new();
         if let Some(backend) = self.backends.get_mut(&id) {
             if let State::Clearing(since) = backend.state {
-                self.habits.cleared(now.duration_since(since));
+                self.habits.cleared(now.duration_since(since), self.bounds.quantum);
             }
             backend.bound = None;
             backend.state = State::Idle { core, since: now };

@@ -42,12 +42,15 @@ impl Roster {
         Overdrawn { idle, busy: Vec::new() }
     }
 
-    /// Connections that are on their way to those who wait, with those that are being ended, which doesn't take long. One that can't be
-    /// ended counts for as long as the patience lasts, or a process that nothing interrupts would keep others waiting for ever.
+    /// Connections that are on their way to those who wait. One that is being cleared or ended counts for as long as the patience lasts,
+    /// or a process that nothing interrupts would keep others waiting for ever; one that is being opened, unless that failed just now.
     fn coming_soon(&self, patience: Duration, now: Instant) -> usize {
-        let is_ending =
-            |state: &State| matches!(state, State::Ending(_, since) if now.duration_since(*since) < patience);
-        self.coming() + self.backends.values().filter(|each| is_ending(&each.state)).count()
+        let soon = self.backends.values().filter(|each| match each.state {
+            State::Clearing(since) | State::Ending(_, since) => now.duration_since(since) < patience,
+            State::Idle { .. } | State::Held { .. } => false,
+        });
+        let fails = self.closed_until.as_ref().is_some_and(|(until, _)| now < *until);
+        soon.count() + if fails { 0 } else { self.opening }
     }
 
     fn above(&self, share: usize) -> Vec<Tenant> {

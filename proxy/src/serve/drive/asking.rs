@@ -54,13 +54,14 @@ impl Driver {
 
     /// A write is done: the client hears of it when its record is on disk. The server connection doesn't wait for that.
     pub(super) async fn record_and_tell(&mut self) -> Result<(), End> {
+        // Handed in before anything is waited for: who is stopped meanwhile leaves no write unrecorded.
         let happened = self.session.take_owed();
+        let recorded = super::super::audit::happened_durably(&self.core, &self.client, &self.binding, happened);
         if self.lease.is_some() && self.session.may_leave() {
             self.core.counters.transaction();
             self.leave().await;
         }
-        let recorded = super::super::audit::happened_durably(&self.core, &self.client, &self.binding, happened).await;
-        recorded.map_err(End::Fault)?;
+        recorded.await.map_err(End::Fault)?;
         let lanes = &mut *self.core.lanes();
         self.session.release_withheld(lanes);
         flush_client(&mut self.to_client, &mut self.socket, lanes, &[])

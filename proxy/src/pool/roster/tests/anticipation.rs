@@ -69,7 +69,7 @@ fn the_habit_is_learned_from_who_had_to_wait_as_well() {
 
 #[test]
 fn what_is_worth_waiting_for_is_measured_by_what_clearing_takes() {
-    let slow = Duration::from_millis(3);
+    let slow = Duration::from_micros(1500);
     let (mut world, backend, _) = contended();
     for _ in 0..20 {
         world.leave(backend, Some(Duration::from_millis(50)));
@@ -85,6 +85,17 @@ fn what_is_worth_waiting_for_is_measured_by_what_clearing_takes() {
     }
     world.leave(backend, Some(2 * slow));
     assert!(world.kept.contains_key(&backend), "a change takes longer than that");
+}
+
+#[test]
+fn one_clearing_that_a_tenant_made_slow_has_nobody_waited_for_much_longer() {
+    let (mut world, backend, _) = contended();
+    world.leave(backend, None);
+    world.now += Duration::from_secs(5);
+    world.settle();
+    world.want(tenant(1), 0);
+    world.leave(backend, Some(Duration::from_millis(7)));
+    assert!(world.clearing.contains(&backend));
 }
 
 #[test]

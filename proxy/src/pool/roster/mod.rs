@@ -5,6 +5,7 @@
 //! cores *park* connections they will probably need again (see `shell.rs`). To the roster a parked connection is a held one.
 
 mod anticipation;
+mod command;
 mod ending;
 mod homes;
 mod queue;
@@ -23,6 +24,7 @@ use anticipation::Habits;
 use homes::Homecomer;
 use queue::Queue;
 
+pub use command::{Command, Granted};
 pub use homes::Settled;
 pub use share::{DESTITUTE, Overdrawn};
 
@@ -60,52 +62,6 @@ pub enum Outcome {
     Dirty,
     /// In the middle of something, or gone: it is ended.
     Broken,
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq)]
-pub enum Command {
-    /// The waiter gets the connection; `bound` says whether it is bound to the waiter's workspace already.
-    Grant {
-        /// Who gets it.
-        waiter: WaiterId,
-        /// The waiter's core.
-        core: CoreId,
-        /// What it gets.
-        backend: BackendId,
-        /// Whether nothing needs to be bound.
-        bound: bool,
-    },
-    /// The waiter gets a fault.
-    Refuse {
-        /// Who is refused.
-        waiter: WaiterId,
-        /// The waiter's core.
-        core: CoreId,
-        /// Why.
-        fault: Fault,
-    },
-    /// A connection is to be opened. `Opened` or `OpenFailed` follows.
-    Open,
-    /// The connection is to be cleared. `Cleared` or `Lost` follows.
-    Clear(BackendId),
-    /// The connection is to be closed, on which nothing runs. Nothing follows.
-    Close(BackendId),
-    /// The connection is to be closed, on which something may run: it counts until its process is gone. `Ended` follows.
-    End(BackendId),
-    /// Cores are to give back what they have parked.
-    Recall,
-    /// This core is to give back a connection, if it keeps it still for who may come back.
-    Bring(BackendId, CoreId),
-}
-
-/// What becomes of a request that doesn't wait.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Granted {
-    /// The connection.
-    pub backend: BackendId,
-    /// Whether it is bound to the workspace already.
-    pub bound: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 require_rust
 install_missing postgres build
-say "building (a few minutes the first time)"
+say "building (the first time about ten minutes on two processors)"
 cargo build --release --locked --package pgcordon >&2
 say "starting: pgcordon dev $*"
 exec "${CARGO_TARGET_DIR:-target}/release/pgcordon" dev "$@"

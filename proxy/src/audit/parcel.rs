@@ -100,6 +100,7 @@ impl Parcel {
         self.lines.clear();
         self.lines.shrink_to(bytes_kept);
         self.links.clear();
+        self.links.shrink_to(PARCEL_ROWS);
     }
 
     /// Takes over what follows.

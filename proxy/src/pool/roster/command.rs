@@ -26,13 +26,13 @@ pub enum Command {
         /// Why.
         fault: Fault,
     },
-    /// A connection is to be opened. `Opened` or `OpenFailed` follows.
+    /// A connection is to be opened. `Roster::opened` or `Roster::open_failed` follows.
     Open,
-    /// The connection is to be cleared. `Cleared` or `Lost` follows.
+    /// The connection is to be cleared. `Roster::cleared` or `Roster::not_cleared` follows.
     Clear(BackendId),
     /// The connection is to be closed, on which nothing runs. Nothing follows.
     Close(BackendId),
-    /// The connection is to be closed, on which something may run: it counts until its process is gone. `Ended` follows.
+    /// The connection is to be closed, on which something may run: it counts until its process is gone. `Roster::ended` follows.
     End(BackendId),
     /// Cores are to give back what they have parked.
     Recall,

@@ -368,33 +368,33 @@ fn who_has_more_than_its_share_is_told_when_another_one_has_waited_for_its_own()
     assert_eq!(world.roster.overdrawn(patience, world.now), idle);
 }
 
-#[test]
-fn for_a_workspace_that_has_nothing_the_busy_give_way_who_have_more_than_one_and_their_share() {
-    let patience = Duration::from_secs(1);
+/// One workspace has three of four connections, another one the last, and a third has waited for so long.
+fn destitute(waited: Duration) -> World {
     let mut world = World::new(bounds(4, 3));
     for number in [1, 1, 1, 2] {
         world.want(tenant(number), 0);
     }
     world.settle();
     world.want(tenant(3), 0);
-    world.now += 2 * patience;
+    world.now += waited;
+    world
+}
+
+#[test]
+fn for_a_workspace_that_has_nothing_the_busy_give_way_who_have_more_than_one_and_their_share() {
+    let patience = Duration::from_secs(1);
+    let mut world = destitute(2 * patience);
     let patient = Overdrawn { idle: vec![tenant(1)], busy: vec![] };
     assert_eq!(world.roster.overdrawn(patience, world.now), patient);
     world.now += patience;
-    let destitute = Overdrawn { idle: vec![tenant(1), tenant(2)], busy: vec![tenant(1)] };
-    assert_eq!(world.roster.overdrawn(patience, world.now), destitute);
+    let everybody = Overdrawn { idle: vec![tenant(1), tenant(2)], busy: vec![tenant(1)] };
+    assert_eq!(world.roster.overdrawn(patience, world.now), everybody);
 }
 
 #[test]
 fn nobody_gives_way_for_who_has_a_connection_on_its_way_already() {
     let patience = Duration::from_secs(1);
-    let mut world = World::new(bounds(4, 3));
-    for number in [1, 1, 1, 2] {
-        world.want(tenant(number), 0);
-    }
-    world.settle();
-    world.want(tenant(3), 0);
-    world.now += 2 * patience;
+    let mut world = destitute(2 * patience);
     let backend = world.one_held();
     let overdrawn = Overdrawn { idle: vec![tenant(1)], busy: vec![] };
     assert_eq!(world.roster.overdrawn(patience, world.now), overdrawn);

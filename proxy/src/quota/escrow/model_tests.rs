@@ -166,25 +166,38 @@ impl World {
         }
     }
 
+    fn ask(&mut self, rows: u64, of: Option<usize>, since: Moment) {
+        if self.account.try_reserve(rows) == Answer::Granted {
+            return self.granted(rows, of, since);
+        }
+        let own = of.and_then(|of| self.transactions[of].as_ref()).map_or(0, |each| each.inserted);
+        let ask = Ask { rows, own, need: self.account.next_count() };
+        self.questions.push(Question { ask, of, since, waits: false, fullest: 0 });
+    }
+
+    fn give_up(&mut self, at: usize) {
+        let question = self.questions.remove(at);
+        if question.waits {
+            self.account.wait_ends(question.ask.own);
+        }
+    }
+
+    /// How it ended isn't known.
+    fn lose(&mut self, at: Option<usize>) {
+        if let Some(lost) = at.and_then(|at| self.transactions[at].take()) {
+            self.account.doubt(Doubt::Outcome { reserved: lost.inserted }, self.now);
+            if !lost.is_committed {
+                self.lost.push((lost, self.now));
+            }
+        }
+    }
+
     fn happens(&mut self, event: Event) {
         let since = Moment(self.moment);
         match event {
-            Event::Ask { rows, of } => {
-                let of = of.and_then(|of| self.free(of, false));
-                if self.account.try_reserve(rows) == Answer::Granted {
-                    return self.granted(rows, of, since);
-                }
-                let own = of.and_then(|of| self.transactions[of].as_ref()).map_or(0, |each| each.inserted);
-                let ask = Ask { rows, own, need: self.account.next_count() };
-                self.questions.push(Question { ask, of, since, waits: false, fullest: 0 });
-            }
+            Event::Ask { rows, of } => self.ask(rows, of.and_then(|of| self.free(of, false)), since),
             Event::Poll(at) if !self.questions.is_empty() => self.poll(at % self.questions.len()),
-            Event::GiveUp(at) if !self.questions.is_empty() => {
-                let question = self.questions.remove(at % self.questions.len());
-                if question.waits {
-                    self.account.wait_ends(question.ask.own);
-                }
-            }
+            Event::GiveUp(at) if !self.questions.is_empty() => self.give_up(at % self.questions.len()),
             Event::Delete { of, rows } => {
                 let rows = rows.min(self.deletable());
                 match self.free(of, false).and_then(|of| self.transactions[of].as_mut()) {
@@ -215,15 +228,7 @@ impl World {
                     self.account.release(rows);
                 }
             }
-            Event::Lose(of) => {
-                let at = self.free(of, false).or_else(|| self.free(of, true));
-                if let Some(lost) = at.and_then(|at| self.transactions[at].take()) {
-                    self.account.doubt(Doubt::Outcome { reserved: lost.inserted }, self.now);
-                    if !lost.is_committed {
-                        self.lost.push((lost, self.now));
-                    }
-                }
-            }
+            Event::Lose(of) => self.lose(self.free(of, false).or_else(|| self.free(of, true))),
             Event::EndLost { which, commits } if !self.lost.is_empty() => {
                 self.end_lost(which % self.lost.len(), commits);
             }

@@ -101,7 +101,7 @@ pub fn hash(row: &Row) -> Hash {
     fields.0.extend_from_slice(b"pgcordon audit 1\n");
     fields.text(Some(&row.stream));
     fields.written(|out| digits::decimal(out, row.seq));
-    fields.written(|out| digits::signed(out, row.at_us));
+    fields.written(|out| digits::decimal(out, row.at_us));
     fields.bytes(row.workspace_id.as_ref().map(|id| &id.as_bytes()[..]));
     fields.text(row.key_id.as_deref());
     fields.text(Some(&row.event_type));

@@ -13,9 +13,8 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::runtime::{LocalOptions, Runtime};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use crate::admin::http::{self, Http, Readiness};
 use crate::admin::quota::Quotas as QuotaRoutes;
@@ -342,11 +341,12 @@ struct Core {
 impl Core {
     /// Serves this core's clients until the proxy's end.
     fn run(self, watched: watch::Receiver<Phase>) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        let built = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = match built {
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!(%error, "a core's runtime can't be started"),
         };
-        LocalSet::new().block_on(&runtime, async move {
+        runtime.block_on(async move {
             let core = CoreContext::new(self.shared, Pools::new(self.pools, self.number), self.counters);
             let tended = core.clone();
             tokio::task::spawn_local(async move { tended.pools.tend().await });

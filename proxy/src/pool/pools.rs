@@ -95,7 +95,7 @@ impl Pools {
         Self { shared, core, here: RefCell::default() }
     }
 
-    /// The pool for a database and role. Runs inside the core's `LocalSet`.
+    /// The pool for a database and role. Runs inside the core's local runtime.
     pub fn get(&self, database: &str, role: &Arc<str>) -> Rc<Pool> {
         let key = (database.to_owned(), role.clone());
         let mut here = self.here.borrow_mut();

@@ -104,7 +104,7 @@ fn is_of_one_peer(error: &io::Error) -> bool {
     )
 }
 
-/// Serves what the door deals to this core, until the door is gone. Runs inside the core's `LocalSet`.
+/// Serves what the door deals to this core, until the door is gone. Runs inside the core's local runtime.
 pub async fn serve(core: Rc<CoreContext>, mut queue: CoreQueue) {
     while let Some(Arrived { stream, peer, guest }) = queue.receiver.recv().await {
         let counted = Counted(queue.connections.clone());

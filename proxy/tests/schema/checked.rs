@@ -12,7 +12,7 @@ async fn findings(database: &Database) -> Vec<Finding> {
 }
 
 /// What breaks a wall, the rule that must see it, how bad it is, and what heals it where the server is shared.
-const BREAKS: [(&str, &str, Severity, &str); 46] = [
+const BREAKS: [(&str, &str, Severity, &str); 48] = [
     (
         "create table t (workspace_id uuid); create index on t (workspace_id); grant select on t to pgcordon_app",
         "table-without-policy",
@@ -172,6 +172,18 @@ const BREAKS: [(&str, &str, Severity, &str); 46] = [
         "sealed-function",
         Severity::Critical,
         "alter function cordon.mark() security definer",
+    ),
+    (
+        "alter domain cordon.attestation add constraint more check (value is not null)",
+        "sealed-function",
+        Severity::Critical,
+        "alter domain cordon.attestation drop constraint more",
+    ),
+    (
+        "alter domain cordon.attestation owner to pgcordon_owner",
+        "sealed-function",
+        Severity::Critical,
+        "alter domain cordon.attestation owner to cordon",
     ),
     (
         "create or replace function cordon.workspace_id() returns uuid language sql stable parallel restricted return nullif(current_setting('app.workspace_id', true), '')::uuid",

@@ -272,6 +272,23 @@ async fn effects_never_say_less_than_postgres_does() {
     assert_eq!(failed, REFUSED);
 }
 
+/// citext has a `replace` and a `split_part`, and pgcordon's own domain calls those of Postgres by their names.
+#[tokio::test]
+async fn functions_named_like_those_that_pgcordon_calls_make_nothing_doubtful() {
+    let mut zoo = Zoo::new().await;
+    assert!(zoo.effects("select * from plain").is_read_only());
+    zoo.admin
+        .batch_execute(
+            "create function replace(int) returns int language plpgsql as 'begin perform adds(); return 1; end';
+             create function split_part(int) returns int language plpgsql as 'begin perform adds(); return 1; end'",
+        )
+        .await
+        .unwrap();
+    zoo.catalog = load(&zoo.database).await;
+    assert!(zoo.effects("select * from plain").is_read_only());
+    assert!(!zoo.effects("select replace(1)").is_read_only());
+}
+
 #[tokio::test]
 async fn whatever_ends_a_transaction_is_said_to() {
     let mut zoo = Zoo::new().await;

@@ -2,6 +2,7 @@
 //! holder of the application role, with no proxy in between; and `check` must see each wall that is broken.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod attested;
 mod checked;
 mod effective;
 mod hardened;

@@ -262,14 +262,19 @@ async fn shadows_change_nothing_for_who_is_marked() {
 async fn where_nobody_may_mark_each_statement_goes_by_the_seal() {
     let database = Database::protected().await;
     let admin = database.admin().await;
-    // Its owner is the one who may; the right itself is the whole server's.
-    admin.batch_execute("alter function cordon.mark() owner to pgcordon_control").await.unwrap();
-    let client = database.sealed(A).await;
-    assert_eq!(text(&client, "select cordon.mark()").await, "f");
-    assert_eq!(text(&client, MARK).await, "");
-    assert_eq!(text(&client, ASK).await, A);
-    set_context(&client, B, "99999999999.00").await;
-    assert_eq!(refusal(&client, ASK).await, "42501");
+    let seal = database.seal(A, pid(&admin).await, 0).await;
+    // The right is the whole server's: nobody else sees it gone.
+    let revoking = format!(
+        "begin; revoke set on parameter backtrace_functions from cordon; set local session authorization {APPLICATION}"
+    );
+    admin.batch_execute(&revoking).await.unwrap();
+    set_context(&admin, A, &seal).await;
+    assert_eq!(text(&admin, "select cordon.mark()").await, "f");
+    assert_eq!(text(&admin, MARK).await, "");
+    assert_eq!(text(&admin, ASK).await, A);
+    set_context(&admin, B, "99999999999.00").await;
+    assert_eq!(refusal(&admin, ASK).await, "42501");
+    admin.batch_execute("rollback").await.unwrap();
 }
 
 #[tokio::test]

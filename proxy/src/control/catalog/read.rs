@@ -150,7 +150,8 @@ SELECT relation, place, text FROM (
     UNION SELECT polrelid, 'used', pg_catalog.pg_get_expr(polqual, polrelid) FROM pg_catalog.pg_policy
     UNION SELECT indrelid, 'used', pg_catalog.pg_get_expr(indexprs, indrelid) FROM pg_catalog.pg_index
     UNION SELECT indrelid, 'used', pg_catalog.pg_get_expr(indpred, indrelid) FROM pg_catalog.pg_index
-    UNION SELECT 0, 'anywhere', pg_catalog.pg_get_expr(conbin, 0) FROM pg_catalog.pg_constraint WHERE contypid <> 0
+    UNION SELECT 0, 'anywhere', pg_catalog.pg_get_expr(conbin, 0) FROM pg_catalog.pg_constraint
+        WHERE contypid <> 0 AND connamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'cordon')
     UNION SELECT 0, 'anywhere', pg_catalog.pg_get_expr(typdefaultbin, 0) FROM pg_catalog.pg_type
 ) AS each WHERE text IS NOT NULL ORDER BY 1, 2, 3";
 

@@ -63,7 +63,7 @@ pub struct Finding {
 /// The catalogs can't be read, or the schema `cordon` isn't there.
 pub async fn check(client: &Client, roles: &RoleNames, names: &ContextNames) -> Result<Vec<Finding>, SchemaError> {
     let there = client
-        .query_one("SELECT pg_catalog.to_regprocedure('cordon.mark()') IS NOT NULL", &[])
+        .query_one("SELECT pg_catalog.to_regtype('cordon.attestation') IS NOT NULL", &[])
         .await
         .map_err(SchemaError::at("the schema cordon"))?;
     if !there.get::<_, bool>(0) {

@@ -11,7 +11,7 @@ use crate::domain::Secret;
 use crate::tenant::ContextNames;
 
 /// The migrations, in order.
-const MIGRATIONS: [(&str, &str); 9] = [
+const MIGRATIONS: [(&str, &str); 10] = [
     ("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql")),
     ("V3__audit", include_str!("../../../../migrations/0003_audit.sql")),
     ("V4__quota", include_str!("../../../../migrations/0004_quota.sql")),
@@ -21,9 +21,10 @@ const MIGRATIONS: [(&str, &str); 9] = [
     ("V8__channels", include_str!("../../../../migrations/0008_channels.sql")),
     ("V9__protection", include_str!("../../../../migrations/0009_protection.sql")),
     ("V10__mark_at_once", include_str!("../../../../migrations/0010_mark_at_once.sql")),
+    ("V11__attestation", include_str!("../../../../migrations/0011_attestation.sql")),
 ];
 /// The version of the newest.
-const NEWEST: i64 = 10;
+const NEWEST: i64 = 11;
 /// Where refinery keeps what it has done.
 const HISTORY: &str = "cordon.schema_history";
 /// The key of the advisory lock under which one migration at a time runs: "cordon" in ASCII.

@@ -15,8 +15,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::digits;
 use super::row::Row;
+use crate::domain::digits;
 
 /// A SHA-256, in hex where it is text.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]

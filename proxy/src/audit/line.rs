@@ -3,9 +3,9 @@
 
 use std::io::Write as _;
 
-use super::digits::{decimal, hex};
 use super::row::Row;
 use super::timestamp;
+use crate::domain::digits::{decimal, hex};
 
 /// Appends the record's line, with its end.
 pub(super) fn write(row: &Row, out: &mut Vec<u8>) {

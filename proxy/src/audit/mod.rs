@@ -6,7 +6,6 @@
 //! This room knows neither the database (a [`Sink`](shipper::Sink) is handed in) nor sessions: it is told events.
 
 pub mod chain;
-mod digits;
 pub mod event;
 pub mod export;
 pub mod flood;

@@ -1,6 +1,6 @@
 //! Points of time as text, to the microsecond and in UTC: `2026-11-25T05:37:35.000042Z`. What is written is exactly what is read.
 
-use super::digits::padded;
+use crate::domain::digits::padded;
 
 /// The last microsecond of the year 9999. A clock beyond it is taken for this.
 pub const LAST_US: i64 = 253_402_300_799_999_999;

@@ -1,8 +1,9 @@
 //! What a server has reported of its settings, and what a client was told: the ParameterStatus messages so far.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-type Parameter = (Box<[u8]>, Box<[u8]>);
+/// Each clearing and each client's settings make another set of a few that differ in one value: they share the rest.
+type Parameter = (Arc<[u8]>, Arc<[u8]>);
 
 /// Names and values, in the order in which they were first reported. Equal sets are told by a number.
 #[derive(Clone, Debug, Default)]

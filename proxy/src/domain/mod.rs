@@ -1,7 +1,8 @@
-//! The words everybody uses: ids, the clock, faults and named limits. It knows nothing of Postgres' protocol, of
+//! The words everybody uses: ids, the clock, digits, faults and named limits. It knows nothing of Postgres' protocol, of
 //! sockets or of tasks.
 
 pub mod clock;
+pub(crate) mod digits;
 pub mod fault;
 pub mod ids;
 pub mod limits;

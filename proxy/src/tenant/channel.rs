@@ -7,6 +7,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::domain::digits;
+
 /// What the names of ours begin with.
 const PREFIX: &str = "cordon_";
 /// Hexadecimal digits of a hash that a name has: with the prefix it fits into one of Postgres' names.
@@ -29,7 +31,7 @@ impl ChannelKey {
         let mut hash = Sha256::new();
         hash.update(&**self.bytes);
         hash.update(channel.as_bytes());
-        let hex = super::seal::hex(&hash.finalize());
+        let hex = digits::hex_text(hash.finalize().into());
         format!("{PREFIX}{}", &hex[..DIGITS])
     }
 }

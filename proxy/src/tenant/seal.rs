@@ -7,8 +7,8 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::domain::WorkspaceId;
 use crate::domain::limits::SEAL_LIFE;
+use crate::domain::{WorkspaceId, digits};
 
 /// A key under which seals are made.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl SigningKey {
     pub(super) fn sign(&self, text: &str) -> Option<String> {
         let mut mac = self.mac.clone()?;
         mac.update(text.as_bytes());
-        Some(hex(&mac.finalize().into_bytes()))
+        Some(digits::hex_text(mac.finalize().into_bytes().into()))
     }
 }
 
@@ -102,14 +102,6 @@ impl fmt::Debug for Seal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Seal(expires {})", self.expires_at)
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)] as char, DIGITS[usize::from(byte & 15)] as char])
-        .collect()
 }
 
 #[cfg(test)]

@@ -155,7 +155,8 @@ async fn it_can_be_changed_whatever_a_tenant_made_of_it() {
     ] {
         let _ = client.batch_execute(depending).await;
     }
-    let definition = text(&admin, "select pg_get_constraintdef(oid) from pg_constraint where conname = 'attests'").await;
+    let definition =
+        text(&admin, "select pg_get_constraintdef(oid) from pg_constraint where conname = 'attests'").await;
     let change = format!(
         "set lock_timeout = '5s'; begin; alter domain cordon.attestation drop constraint attests;
          alter domain cordon.attestation add constraint attests {definition} not valid; commit"

@@ -11,7 +11,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{BackendId, Command, CoreId, Roster, State};
+use super::backends::State;
+use super::{BackendId, Command, CoreId, Roster};
 use crate::domain::clock::Instant;
 use crate::tenant::Tenant;
 
@@ -101,16 +102,17 @@ impl Roster {
     /// at its next coming back how long it was left alone (`gap`).
     pub fn keep(&mut self, id: BackendId, core: CoreId, gap: Option<Duration>, now: Instant) -> Option<Instant> {
         let turn_lasts = self.turn();
-        let backend = self.backends.get_mut(&id)?;
-        backend.kept_on = None;
-        let State::Held { tenant, turn } = backend.state else { return None };
+        self.backends.keep(id, None);
+        let backend = self.backends.get(id)?;
+        let State::Held { tenant, turn } = backend.state() else { return None };
+        let doomed = backend.doomed;
         let worth = self.habits.left(tenant, gap, now)?;
         let is_awaited = self.queue.waits(tenant) || self.homecomers.iter().any(|each| each.home == id);
         let turn_ends = turn + turn_lasts;
-        if backend.doomed || is_awaited || self.queue.is_empty() || turn_ends <= now {
+        if doomed || is_awaited || self.queue.is_empty() || turn_ends <= now {
             return None;
         }
-        backend.kept_on = Some(core);
+        self.backends.keep(id, Some(core));
         Some(turn_ends.min(now + worth))
     }
 
@@ -122,8 +124,11 @@ impl Roster {
 
     /// Somebody of this workspace waits: what other cores keep for it is brought.
     pub(super) fn bring_kept(&self, tenant: Tenant, commands: &mut Vec<Command>) {
-        let kept = self.backends.iter().filter_map(|(id, each)| match each.state {
-            State::Held { tenant: of, .. } if of == tenant => each.kept_on.map(|core| Command::Bring(*id, core)),
+        if self.backends.kept() == 0 {
+            return;
+        }
+        let kept = self.backends.iter().filter_map(|(id, each)| match each.state() {
+            State::Held { tenant: of, .. } if of == tenant => each.kept_on().map(|core| Command::Bring(id, core)),
             _ => None,
         });
         commands.extend(kept);

@@ -3,7 +3,8 @@
 //! in its workspace's share, until its process is gone: however many a client begins and leaves, Postgres has no more to do than
 //! the pool allows.
 
-use super::{Backend, BackendId, CARRIED_MAX, Command, Roster, State};
+use super::backends::{Backend, State};
+use super::{BackendId, CARRIED_MAX, Command, Roster};
 use crate::domain::WorkspaceId;
 use crate::domain::clock::Instant;
 use crate::tenant::Tenant;
@@ -12,8 +13,8 @@ impl Roster {
     /// The process of a connection that was to be ended is gone.
     pub fn ended(&mut self, id: BackendId, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
-        if let Some(backend) = self.backends.remove(&id)
-            && let State::Ending(Some(tenant), _) = backend.state
+        if let Some(backend) = self.backends.remove(id)
+            && let State::Ending(Some(tenant), _) = backend.state()
         {
             self.let_go(tenant);
         }
@@ -30,10 +31,10 @@ impl Roster {
     }
 
     pub(super) fn end(&mut self, id: BackendId, tenant: Option<Tenant>, now: Instant, commands: &mut Vec<Command>) {
-        if let Some(backend) = self.backends.get_mut(&id) {
-            backend.state = State::Ending(tenant, now);
+        if let Some(backend) = self.backends.get_mut(id) {
             // It is nobody's home any more.
             backend.doomed = true;
+            self.backends.enter(id, State::Ending(tenant, now));
             commands.push(Command::End(id));
         }
     }
@@ -57,20 +58,20 @@ impl Roster {
 
     fn doom(&mut self, which: impl Fn(&Backend) -> bool) -> Vec<Command> {
         let mut closed = Vec::new();
-        for (id, backend) in &mut self.backends {
+        for (id, backend) in self.backends.iter_mut() {
             if !which(backend) || backend.doomed {
                 continue;
             }
             backend.doomed = true;
-            match backend.state {
-                State::Idle { .. } => closed.push(*id),
+            match backend.state() {
+                State::Idle { .. } => closed.push(id),
                 State::Held { .. } => self.doomed_held += 1,
                 State::Clearing(_) | State::Ending(..) => {}
             }
         }
         let mut commands: Vec<Command> = Vec::with_capacity(closed.len() + 1);
         for id in closed {
-            self.backends.remove(&id);
+            self.backends.remove(id);
             commands.push(Command::Close(id));
         }
         if self.doomed_held > 0 {

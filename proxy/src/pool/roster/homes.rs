@@ -2,7 +2,8 @@
 //! home is a wish and no right: it is granted by the rules for all, and others use the connection meanwhile. Nothing is
 //! remembered of a client but a number at the connection, so that any number of idle clients cost nothing here.
 
-use super::{BackendId, Command, CoreId, Granted, Roster, State, WaiterId};
+use super::backends::Backend;
+use super::{BackendId, Command, CoreId, Granted, Roster, WaiterId};
 use crate::domain::clock::Instant;
 use crate::tenant::Tenant;
 
@@ -33,15 +34,14 @@ impl Roster {
     pub fn settle(&self, tenant: Tenant) -> Settled {
         let fit = self.backends.iter().filter(|(_, each)| !each.doomed);
         let best = fit.min_by_key(|(id, each)| {
-            let is_idle = matches!(each.state, State::Idle { .. });
-            (each.homes, each.bound != Some(tenant), !is_idle, each.bound.is_some(), **id)
+            (each.homes, each.bound != Some(tenant), !each.is_idle(), each.bound.is_some(), *id)
         });
         match best {
             None => Settled::Nowhere,
             Some((id, each)) if each.homes > 0 && (self.has_room() || self.is_opening()) => {
-                Settled::Crowded(*id, each.pid)
+                Settled::Crowded(id, each.pid)
             }
-            Some((id, each)) => Settled::At(*id, each.pid),
+            Some((id, each)) => Settled::At(id, each.pid),
         }
     }
 
@@ -60,21 +60,21 @@ impl Roster {
 
     /// A client has its home here from now on.
     pub fn moved_in(&mut self, id: BackendId) {
-        if let Some(backend) = self.backends.get_mut(&id) {
+        if let Some(backend) = self.backends.get_mut(id) {
             backend.homes += 1;
         }
     }
 
     /// It no longer has.
     pub fn moved_out(&mut self, id: BackendId) {
-        if let Some(backend) = self.backends.get_mut(&id) {
+        if let Some(backend) = self.backends.get_mut(id) {
             backend.homes = backend.homes.saturating_sub(1);
         }
     }
 
     /// Whether there is such a connection still, to be waited for.
     pub fn is_there(&self, id: BackendId) -> bool {
-        self.backends.get(&id).is_some_and(|each| !each.doomed)
+        self.backends.get(id).is_some_and(|each| !each.doomed)
     }
 
     /// A session wants its home and no other connection, and wouldn't wait.
@@ -123,7 +123,7 @@ impl Roster {
             commands.push(Command::Grant { waiter, core, backend: id, bound });
             return true;
         }
-        let is_idle = self.backends.get(&id).is_some_and(|each| matches!(each.state, State::Idle { .. }));
+        let is_idle = self.backends.get(id).is_some_and(Backend::is_idle);
         if is_idle {
             self.clear(id, now, commands);
         }
@@ -132,9 +132,7 @@ impl Roster {
 
     /// Whether it is idle and not bound to another tenant.
     fn is_fit(&self, id: BackendId, tenant: Tenant) -> bool {
-        self.backends.get(&id).is_some_and(|each| {
-            matches!(each.state, State::Idle { .. }) && each.bound.is_none_or(|bound| bound == tenant)
-        })
+        self.backends.get(id).is_some_and(|each| each.is_idle() && each.bound.is_none_or(|bound| bound == tenant))
     }
 
     fn has_room(&self) -> bool {

@@ -5,6 +5,7 @@
 //! cores *park* connections they will probably need again (see `shell.rs`). To the roster a parked connection is a held one.
 
 mod anticipation;
+mod backends;
 mod command;
 mod ending;
 mod homes;
@@ -16,11 +17,12 @@ mod tests;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::domain::Fault;
 use crate::domain::clock::Instant;
-use crate::domain::{Fault, WorkspaceId};
 use crate::tenant::Tenant;
 
 use anticipation::Habits;
+use backends::{Backend, Backends, State};
 use homes::Homecomer;
 use queue::Queue;
 
@@ -64,41 +66,11 @@ pub enum Outcome {
     Broken,
 }
 
-#[derive(Clone, Debug)]
-struct Backend {
-    /// Whom it is bound to, if it wasn't cleared since.
-    bound: Option<Tenant>,
-    /// Every workspace that was ever bound on it: their seals are good for this process until they expire.
-    carried: Vec<WorkspaceId>,
-    /// It is to be closed when it comes back.
-    doomed: bool,
-    /// The server process.
-    pid: i32,
-    /// How many clients have their home here.
-    homes: u32,
-    /// The core that was last told to keep it for its workspace. Whether it was taken since isn't known here.
-    kept_on: Option<CoreId>,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nobody has it. On which core it was last, and since when.
-    Idle { core: CoreId, since: Instant },
-    /// Somebody has it, or a core has parked it.
-    Held { tenant: Tenant, turn: Instant },
-    /// It is being cleared, since when.
-    Clearing(Instant),
-    /// It is being ended. Until its process is gone it is one of those that the workspace holds for which something runs there.
-    /// Since when that is.
-    Ending(Option<Tenant>, Instant),
-}
-
 /// The roster of one (database, role).
 #[derive(Clone, Debug)]
 pub struct Roster {
     bounds: Bounds,
-    backends: HashMap<BackendId, Backend, ahash::RandomState>,
+    backends: Backends,
     held: HashMap<Tenant, usize, ahash::RandomState>,
     opening: usize,
     /// Of these, how many aren't wanted any more when they come and nobody waits.
@@ -117,7 +89,7 @@ impl Roster {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            backends: HashMap::default(),
+            backends: Backends::default(),
             held: HashMap::default(),
             opening: 0,
             opening_unwanted: 0,
@@ -143,9 +115,9 @@ impl Roster {
 
     /// Connections that exist or are being opened, and of these the ones nobody has.
     pub fn counts(&self) -> Counts {
-        let idle = self.backends.values().filter(|each| matches!(each.state, State::Idle { .. })).count();
-        let ending = self.backends.values().filter(|each| matches!(each.state, State::Ending(..))).count();
-        Counts { open: self.backends.len(), opening: self.opening, idle, ending, waiting: self.queue.len() }
+        let ending = self.backends.iter().filter(|(_, each)| matches!(each.state(), State::Ending(..))).count();
+        let (open, idle) = (self.backends.len(), self.backends.idle());
+        Counts { open, opening: self.opening, idle, ending, waiting: self.queue.len() }
     }
 
     /// A session wants a connection and wouldn't wait. Of several that are as good it gets its home.
@@ -177,7 +149,8 @@ impl Roster {
         self.queue.push(tenant, core, waiter, home, now);
         let mut commands = Vec::new();
         self.serve(now, &mut commands);
-        if self.queue.contains(waiter) {
+        let is_answered = |command: &Command| matches!(command, Command::Grant { waiter: who, .. } if *who == waiter);
+        if !commands.iter().any(is_answered) {
             commands.push(Command::Recall);
             self.bring_kept(tenant, &mut commands);
         }
@@ -192,22 +165,21 @@ impl Roster {
     /// A connection comes back.
     pub fn released(&mut self, id: BackendId, outcome: Outcome, core: CoreId, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
-        let Some(backend) = self.backends.get_mut(&id) else { return commands };
-        let State::Held { tenant, turn } = backend.state else { return commands };
+        let Some(backend) = self.backends.get(id) else { return commands };
+        let State::Held { tenant, turn } = backend.state() else { return commands };
         let doomed = backend.doomed;
         if doomed {
             self.doomed_held -= 1;
         }
-        backend.kept_on = None;
         if outcome == Outcome::Broken {
             self.end(id, Some(tenant), now, &mut commands);
             self.serve(now, &mut commands);
             return commands;
         }
-        backend.state = State::Idle { core, since: now };
+        self.backends.enter(id, State::Idle { core, since: now });
         self.let_go(tenant);
         if doomed {
-            self.backends.remove(&id);
+            self.backends.remove(id);
             commands.push(Command::Close(id));
         } else if outcome == Outcome::Dirty {
             self.clear(id, now, &mut commands);
@@ -225,16 +197,14 @@ impl Roster {
     /// What [`Self::released`] comes to most often when somebody waits, said in advance: a connection that would come back clean
     /// stays in its workspace and on its core, and goes from hand to hand. To whom, if that is so; else nothing is changed.
     pub fn hand_over(&mut self, id: BackendId, core: CoreId, now: Instant) -> Option<WaiterId> {
-        let backend = self.backends.get(&id).filter(|each| !each.doomed)?;
-        let State::Held { tenant, turn } = backend.state else { return None };
+        let backend = self.backends.get(id).filter(|each| !each.doomed)?;
+        let State::Held { tenant, turn } = backend.state() else { return None };
         let is_here = self.queue.waits_on(tenant, core) && self.queue.lead(tenant, core) < self.bounds.quantum;
         if !self.homecomers.is_empty() || !is_here || self.is_turn_over(tenant, turn, now) {
             return None;
         }
         let waiter = self.queue.pop(tenant, Some(core))?;
-        if let Some(backend) = self.backends.get_mut(&id) {
-            backend.kept_on = None;
-        }
+        self.backends.keep(id, None);
         Some(waiter.id)
     }
 
@@ -245,11 +215,7 @@ impl Roster {
         if self.comes_unwanted() && self.queue.is_empty() {
             return vec![Command::Close(id)];
         }
-        let state = State::Idle { core, since: now };
-        self.backends.insert(
-            id,
-            Backend { bound: None, carried: Vec::new(), doomed: false, pid, homes: 0, kept_on: None, state },
-        );
+        self.backends.insert(id, Backend::opened(pid, core, now));
         let mut commands = Vec::new();
         self.serve(now, &mut commands);
         commands
@@ -270,16 +236,16 @@ impl Roster {
     /// A connection was cleared.
     pub fn cleared(&mut self, id: BackendId, core: CoreId, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
-        if let Some(backend) = self.backends.get_mut(&id) {
-            if let State::Clearing(since) = backend.state {
+        if let Some(backend) = self.backends.get_mut(id) {
+            if let State::Clearing(since) = backend.state() {
                 self.habits.cleared(now.duration_since(since), self.bounds.quantum);
             }
             backend.bound = None;
-            backend.state = State::Idle { core, since: now };
             if backend.doomed {
-                self.backends.remove(&id);
+                self.backends.remove(id);
                 commands.push(Command::Close(id));
             }
+            self.backends.enter(id, State::Idle { core, since: now });
         }
         self.bring_home(id, now, &mut commands);
         self.serve(now, &mut commands);
@@ -295,11 +261,11 @@ impl Roster {
         let expired: Vec<BackendId> =
             self.idle().filter(|(_, _, since)| now.duration_since(*since) >= timeout).map(|(id, ..)| id).collect();
         for id in expired {
-            self.backends.remove(&id);
+            self.backends.remove(id);
             commands.push(Command::Close(id));
         }
         let full = self.backends.len() + self.opening >= self.bounds.size;
-        let any_clean = self.backends.values().any(|each| each.bound.is_none());
+        let any_clean = self.backends.iter().any(|(_, each)| each.bound.is_none());
         if full
             && !any_clean
             && self.queue.is_empty()
@@ -313,7 +279,9 @@ impl Roster {
 
     /// Gives what is free to those who wait, workspace by workspace.
     fn serve(&mut self, now: Instant, commands: &mut Vec<Command>) {
-        while let Some((tenant, front)) = self.queue.next(|tenant| !self.is_at_ceiling(tenant)) {
+        while self.backends.idle() > 0
+            && let Some((tenant, front)) = self.queue.next(|tenant| !self.is_at_ceiling(tenant))
+        {
             let Some(backend) = self.best_idle(tenant, front.core, front.home) else { break };
             let Some(waiter) = self.queue.pop(tenant, None) else { break };
             let granted = self.grant(backend, tenant, now);
@@ -324,12 +292,16 @@ impl Roster {
 
     /// Opens or clears as many connections as there are waiters that may have one and will get none otherwise.
     fn make_room(&mut self, now: Instant, commands: &mut Vec<Command>) {
-        let mut missing = self.queue.eligible(|tenant| self.room_under_ceiling(tenant));
-        if missing == 0 {
+        let may_open = self.closed_until.as_ref().is_none_or(|(until, _)| now >= *until);
+        let room = if may_open { self.bounds.size.saturating_sub(self.backends.len() + self.opening) } else { 0 };
+        // More than these can't be made, so nobody needs to know how many more would have them.
+        let most = room + self.backends.idle();
+        if most == 0 {
             return;
         }
-        missing = missing.saturating_sub(self.coming());
-        let may_open = self.closed_until.as_ref().is_none_or(|(until, _)| now >= *until);
+        let coming = self.coming();
+        let mut missing =
+            self.queue.eligible(coming + most, |tenant| self.room_under_ceiling(tenant)).saturating_sub(coming);
         while missing > 0 && may_open && self.backends.len() + self.opening < self.bounds.size {
             self.opening += 1;
             missing -= 1;
@@ -344,8 +316,8 @@ impl Roster {
     }
 
     /// Connections that are being opened or cleared.
-    fn coming(&self) -> usize {
-        self.opening + self.backends.values().filter(|each| matches!(each.state, State::Clearing(_))).count()
+    const fn coming(&self) -> usize {
+        self.opening + self.backends.clearing()
     }
 
     /// Who of the same workspace goes on with a connection that was just released: its own core's queue first, for a
@@ -366,16 +338,16 @@ impl Roster {
 
     fn grant(&mut self, id: BackendId, tenant: Tenant, turn: Instant) -> Granted {
         let mut bound = false;
-        if let Some(backend) = self.backends.get_mut(&id) {
+        if let Some(backend) = self.backends.get_mut(id) {
             bound = backend.bound == Some(tenant);
             backend.bound = Some(tenant);
-            backend.state = State::Held { tenant, turn };
             if let Some(workspace) = tenant.workspace
                 && !backend.carried.contains(&workspace)
                 && backend.carried.len() < CARRIED_MAX
             {
                 backend.carried.push(workspace);
             }
+            self.backends.enter(id, State::Held { tenant, turn });
             *self.held.entry(tenant).or_insert(0) += 1;
         }
         Granted { backend: id, bound }
@@ -386,9 +358,9 @@ impl Roster {
     fn best_idle(&self, tenant: Tenant, core: CoreId, home: Option<BackendId>) -> Option<BackendId> {
         self.backends
             .iter()
-            .filter_map(|(id, each)| match each.state {
+            .filter_map(|(id, each)| match each.state() {
                 State::Idle { core: on, since } if each.bound.is_none() || each.bound == Some(tenant) => {
-                    Some((each.bound.is_some(), Some(*id) == home, each.homes == 0, on == core, since, *id))
+                    Some((each.bound.is_some(), Some(id) == home, each.homes == 0, on == core, since, id))
                 }
                 _ => None,
             })
@@ -397,8 +369,8 @@ impl Roster {
     }
 
     fn idle(&self) -> impl Iterator<Item = (BackendId, &Backend, Instant)> {
-        self.backends.iter().filter_map(|(id, each)| match each.state {
-            State::Idle { since, .. } => Some((*id, each, since)),
+        self.backends.iter().filter_map(|(id, each)| match each.state() {
+            State::Idle { since, .. } => Some((id, each, since)),
             _ => None,
         })
     }
@@ -410,8 +382,8 @@ impl Roster {
     }
 
     fn clear(&mut self, id: BackendId, now: Instant, commands: &mut Vec<Command>) {
-        if let Some(backend) = self.backends.get_mut(&id) {
-            backend.state = State::Clearing(now);
+        if self.backends.get(id).is_some() {
+            self.backends.enter(id, State::Clearing(now));
             commands.push(Command::Clear(id));
         }
     }

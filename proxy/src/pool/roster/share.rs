@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Roster, State};
+use super::Roster;
+use super::backends::State;
 use crate::domain::clock::Instant;
 use crate::tenant::Tenant;
 
@@ -45,7 +46,7 @@ impl Roster {
     /// Connections that are on their way to those who wait. One that is being cleared or ended counts for as long as the patience lasts,
     /// or a process that nothing interrupts would keep others waiting for ever; one that is being opened, unless that failed just now.
     fn coming_soon(&self, patience: Duration, now: Instant) -> usize {
-        let soon = self.backends.values().filter(|each| match each.state {
+        let soon = self.backends.iter().filter(|(_, each)| match each.state() {
             State::Clearing(since) | State::Ending(_, since) => now.duration_since(since) < patience,
             State::Idle { .. } | State::Held { .. } => false,
         });

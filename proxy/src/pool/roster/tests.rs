@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{KeyKind, Origin, SqlState, clock};
+use crate::domain::{KeyKind, Origin, SqlState, WorkspaceId, clock};
 
 fn tenant(number: u8) -> Tenant {
     let workspace = WorkspaceId::new(Uuid::from_u128(u128::from(number) + 1));
@@ -126,6 +126,8 @@ impl World {
             }
         }
         assert!(self.last.len() + self.opening <= self.roster.bounds.size, "more connections than the pool has");
+        let all = &self.roster.backends;
+        assert_eq!((all.idle(), all.clearing(), all.kept()), all.counted(), "idle, cleared and kept ones");
     }
 
     fn hand_out(&mut self, backend: BackendId, tenant: Tenant, core: CoreId, bound: bool) {
@@ -516,14 +518,24 @@ fn what_carried_a_revoked_workspace_is_closed_at_once_or_when_it_comes_back() {
     let commands = world.roster.revoked(tenant(1).workspace.expect("a workspace"));
     world.perform(commands);
     if world.last.contains_key(&busy)
-        && world.roster.backends[&busy].carried.contains(&tenant(1).workspace.expect("a workspace"))
+        && world
+            .roster
+            .backends
+            .get(busy)
+            .expect("it is there")
+            .carried
+            .contains(&tenant(1).workspace.expect("a workspace"))
     {
         assert_eq!(world.roster.needs_attention(), 1);
         world.release(busy, Outcome::Clean);
         assert!(!world.last.contains_key(&busy));
     }
     assert!(
-        world.roster.backends.values().all(|each| !each.carried.contains(&tenant(1).workspace.expect("a workspace")))
+        world
+            .roster
+            .backends
+            .iter()
+            .all(|(_, each)| !each.carried.contains(&tenant(1).workspace.expect("a workspace")))
     );
     assert_eq!(world.roster.needs_attention(), 0);
 }

@@ -1,13 +1,13 @@
-//! Numbers and bytes as text, appended to what is being written: a record has a dozen of them, and a text of its own for each
-//! would cost more than the rest of it.
+//! Numbers and bytes as text, appended to what is being written: an audit record has a dozen of them, and a text
+//! of its own for each would cost more than the rest of it.
 
 /// In decimal, with a sign if it is negative.
-pub(super) fn decimal(out: &mut Vec<u8>, number: impl itoa::Integer) {
+pub(crate) fn decimal(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// In decimal, with so many digits: zeros in front, and what is more is left out.
-pub(super) fn padded<const DIGITS: usize>(out: &mut Vec<u8>, number: u64) {
+pub(crate) fn padded<const DIGITS: usize>(out: &mut Vec<u8>, number: u64) {
     let (mut digits, mut rest) = ([b'0'; DIGITS], number);
     for each in digits.iter_mut().rev() {
         *each = digit(rest % 10);
@@ -17,11 +17,16 @@ pub(super) fn padded<const DIGITS: usize>(out: &mut Vec<u8>, number: u64) {
 }
 
 /// In hex, in lower case.
-pub(super) fn hex(bytes: [u8; 32]) -> [u8; 64] {
+pub(crate) fn hex(bytes: [u8; 32]) -> [u8; 64] {
     let mut text = [0; 64];
     // It fails for another length alone.
     let _ = hex::encode_to_slice(bytes, &mut text);
     text
+}
+
+/// The same, as a text of its own.
+pub(crate) fn hex_text(bytes: [u8; 32]) -> String {
+    String::from_utf8(hex(bytes).to_vec()).unwrap_or_default()
 }
 
 /// Of a number below ten.

@@ -219,7 +219,8 @@ impl<'a> Lexer<'a> {
     }
 }
 
-const fn is_space(byte: u8) -> bool {
+/// What Postgres takes for a blank.
+pub(super) const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
 
@@ -227,9 +228,21 @@ const fn starts_word(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
 }
 
-const fn is_word(byte: u8) -> bool {
-    starts_word(byte) || byte.is_ascii_digit() || byte == b'$'
+/// Bytes of keywords and unquoted names. Those of other alphabets are counted in: they end no keyword.
+pub(super) const fn is_word(byte: u8) -> bool {
+    WORDS[byte as usize]
 }
+
+static WORDS: [bool; 256] = {
+    let mut words = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let ascii = byte as u8;
+        words[byte] = starts_word(ascii) || ascii.is_ascii_digit() || ascii == b'$';
+        byte += 1;
+    }
+    words
+};
 
 const fn is_operator(byte: u8) -> bool {
     matches!(

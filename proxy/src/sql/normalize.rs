@@ -1,7 +1,6 @@
 //! A statement's text without its data, for logs and the audit trail: every literal becomes a parameter, comments go, and
 //! blanks become one. It works on tokens, not on a parse tree, so that nothing a literal can stand in is forgotten.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::lexer::{Kind, Lexer, Token, Unterminated};
@@ -43,7 +42,8 @@ fn written(text: &str, out: &mut String) -> Result<bool, Unterminated> {
             out.push(' ');
         }
         if place == Place::Value || matches!(token.kind, Kind::Text | Kind::Number) {
-            let _ = write!(out, "${next}");
+            out.push('$');
+            out.push_str(itoa::Buffer::new().format(next));
             next += 1;
         } else {
             out.push_str(part);

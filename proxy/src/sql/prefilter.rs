@@ -5,6 +5,7 @@
 use super::facts::Asks;
 use super::guard_functions::{DYNAMIC_SQL, LARGE_OBJECTS, NOTIFY, SERVER_FILES, SIGNALS};
 use super::guard_hit::{NAME_FUNCTIONS, NAME_TYPES};
+use super::lexer::{is_space, is_word};
 
 /// What begins a statement that has facts only if there is an alarm word in it.
 const QUIET_BEGINNINGS: [&[u8]; 7] = [b"select", b"values", b"table", b"with", b"begin", b"start", b"show"];
@@ -141,27 +142,6 @@ static LENGTHS: [u32; 256] = {
     }
     lengths
 };
-
-/// Bytes of keywords and unquoted names. Those of other alphabets are counted in: they end no keyword.
-const fn is_word(byte: u8) -> bool {
-    WORDS[byte as usize]
-}
-
-static WORDS: [bool; 256] = {
-    let mut words = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let ascii = byte as u8;
-        words[byte] = ascii.is_ascii_alphanumeric() || ascii == b'_' || ascii == b'$' || ascii >= 0x80;
-        byte += 1;
-    }
-    words
-};
-
-/// What Postgres takes for a blank.
-const fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
-}
 
 fn end_of_word(text: &[u8], start: usize) -> usize {
     start + text[start..].iter().position(|byte| !is_word(*byte)).unwrap_or(text.len() - start)

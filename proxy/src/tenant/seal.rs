@@ -10,6 +10,9 @@ use zeroize::Zeroizing;
 use crate::domain::limits::SEAL_LIFE;
 use crate::domain::{WorkspaceId, digits};
 
+/// Room for what is sealed: a uuid, two numbers and what is between them.
+const SEALED_BYTES: usize = 80;
+
 /// A key under which seals are made.
 #[derive(Clone)]
 pub struct SigningKey {
@@ -81,9 +84,17 @@ impl Seal {
     pub fn new(key: &SigningKey, workspace: WorkspaceId, pid: i32, database_now: i64) -> Self {
         let life = i64::try_from(SEAL_LIFE.as_secs()).unwrap_or(0);
         let expires_at = database_now.saturating_add(life);
-        let signed = key.sign(&format!("{workspace}|{pid}|{expires_at}"));
+        let mut digits = itoa::Buffer::new();
+        // Each change of workspace makes one: it is put together without a formatter.
+        let mut sealed = String::with_capacity(SEALED_BYTES);
+        sealed.push_str(workspace.uuid().hyphenated().encode_lower(&mut [0; uuid::fmt::Hyphenated::LENGTH]));
+        sealed.push('|');
+        sealed.push_str(digits.format(pid));
+        sealed.push('|');
+        let expiry = digits.format(expires_at);
+        sealed.push_str(expiry);
         // Without a key the seal is empty, which the database refuses.
-        let text = signed.map_or_else(String::new, |signed| format!("{expires_at}.{signed}"));
+        let text = key.sign(&sealed).map_or_else(String::new, |signed| [expiry, ".", &signed].concat());
         Self { text, expires_at }
     }
 

@@ -23,11 +23,13 @@ from works import POINT, script_of
 SIZES = (1_000, 10_000, 100_000)
 CLIENTS = 8
 # Longer than the proxy rests after a load and waits before the next one, five seconds each.
-LOADED_WITHIN = 20
+LOADED_WITHIN = 30
 # Seconds in which nothing is asked and nothing changes: three loads or so.
 QUIET = 15
 # Changes at moments of chance, in each round.
 CHANGES = 3
+# Seconds in which a load is held off and nothing else happens.
+BETWEEN_LOADS = 3
 # Seconds between two logins beside the load.
 BETWEEN_LOGINS = 0.02
 # What a load asks first: it is the backend that waits with this.
@@ -159,7 +161,9 @@ def reload_beside(scene):
         client.ask(holder, "begin; lock table cordon.workspace in access exclusive mode")
         client.ask(admin, revoke)
         backend = waiting(scene)
-        before = procs.resident_of(scene.pid)
+        before, at = procs.resident_of(scene.pid), procs.threads_ms(scene.pid, THREAD)
+        time.sleep(BETWEEN_LOADS)
+        between = (procs.threads_ms(scene.pid, THREAD) - at) / BETWEEN_LOADS
         with Logins(scene.arm.ways[0], scene.population.salted) as logins, procs.Peak(scene.pid) as peak:
             seconds = 2 * scene.options.seconds
             crowd = threading.Thread(target=load.run_in, args=(
@@ -175,7 +179,7 @@ def reload_beside(scene):
             ours, theirs = procs.threads_ms(scene.pid, THREAD), procs.threads_ms(backend, "")
             crowd.join()
         lines = load.logged(logs)
-    return {"reload_ms": (end - begin) * 1000, "reload_cpu": ours - spent[0], "reload_postgres": theirs - spent[1],
+    return {"between_cpu": between, "reload_ms": (end - begin) * 1000, "reload_cpu": ours - spent[0], "reload_postgres": theirs - spent[1],
             "rss_before": before / 1024, "rss_peak": peak.kib / 1024, "rss_after": procs.resident_of(scene.pid) / 1024,
             **held_against("select", lines, begin, end), **held_against("login", logins.lines, begin, end)}
 
@@ -217,13 +221,14 @@ def table(found):
     out += [line(size, (column(rounds, what) for what in whole)) for size, rounds in found.items()]
     out += [f"\n**snapshot: {CLIENTS} clients that select, and logins, without a reload → beside one, ms**\n",
             "| workspaces | select p99 | select most | login p99 | login most |", "| ---: |" + " ---: |" * 4]
-    pairs = [(f"{what}_{{}}_{which}") for what in ("select", "login") for which in ("p99", "max")]
+    pairs = [f"{what}_{{}}_{which}" for what in ("select", "login") for which in ("p99", "max")]
     out += [line(size, (" → ".join(column(rounds, pair.format(when)) for when in ("without", "beside")) for pair in pairs))
             for size, rounds in found.items()]
     out += ["\n**snapshot: what it takes always**\n",
-            "| workspaces | start to first login ms | MiB then | MiB later | CPU ms/s while nothing happens | Postgres' "
-            "| first transaction after that ms | the next | ms until a change holds |", "| ---: |" + " ---: |" * 8]
-    always = (("start_ms", 0), ("fresh_mib", 1), ("quiet_mib", 1), ("quiet_cpu", 1), ("quiet_postgres", 1), ("first_ms", 1), ("second_ms", 1))
+            "| workspaces | start to first login ms | MiB then | MiB later | CPU ms/s while nothing happens | of it without loads | Postgres' "
+            "| first transaction after that ms | the next | ms until a change holds |", "| ---: |" + " ---: |" * 9]
+    always = (("start_ms", 0), ("fresh_mib", 1), ("quiet_mib", 1), ("quiet_cpu", 1), ("between_cpu", 1),
+              ("quiet_postgres", 1), ("first_ms", 1), ("second_ms", 1))
     for size, rounds in found.items():
         took = [each for sample in rounds for each in sample["changes_ms"]]
         out.append(line(size, [*(column(rounds, what, digits) for what, digits in always), shown(took)]))

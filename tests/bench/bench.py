@@ -40,7 +40,7 @@ ASKED = {"growth": growth, "snapshot": snapshot}
 
 def parser():
     made = argparse.ArgumentParser(prog="tests/bench/run.sh", description=__doc__)
-    made.add_argument("--works", default="", help=f"of {','.join([*WORKS, 'idle', *ASKED])}: all but idle, {' and '.join(ASKED)} by default")
+    made.add_argument("--works", default="", help=f"of {','.join([*WORKS, 'idle', *ASKED])}: {','.join(WORKS)} by default")
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--seconds", type=int, default=3, help="of each measurement")
     made.add_argument("--clients", default="1,8,64", help="of select")

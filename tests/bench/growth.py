@@ -44,10 +44,6 @@ class Point:
         """The least of the rounds: noise only adds."""
         return min(sample["cpu_us"] for sample in self.samples)
 
-    def held_against(self, other):
-        """Its CPU time in proportion to another point's, round by round."""
-        return [ours["cpu_us"] / theirs["cpu_us"] for ours, theirs in zip(self.samples, other.samples)]
-
 
 @dataclasses.dataclass
 class Series:
@@ -58,6 +54,13 @@ class Series:
     points: list
     against: str = "PgBouncer"  # through which proxy a point is held against at the same number
     notes: list = dataclasses.field(default_factory=list)
+
+    def ratios(self, point):
+        """A point's CPU time in proportion to that of the same number through the other proxy, round by round."""
+        if point.through == self.against:
+            return []
+        other = next((each for each in self.points if (each.name, each.through) == (point.name, self.against)), None)
+        return [a["cpu_us"] / b["cpu_us"] for a, b in zip(point.samples, other.samples)] if other else []
 
 
 class Ground:
@@ -80,11 +83,14 @@ class Ground:
         process, port = scratch.start_serve(self.room, self.options.binary, self.admin, "growth", pool__size=size,
                                             pool__workspace_max=size if size > 1 else 0)
         scratch.wait_for("pgcordon", lambda: scratch.listens(port), process)
-        return dataclasses.replace(self.base, name="pgcordon", ways=[{**self.base.ways[0], "port": port}], pid=process.pid), process
+        way = {**self.base.ways[0], "port": port}
+        return dataclasses.replace(self.base, name="pgcordon", ways=[way], pid=process.pid), process
 
     def bouncer(self, size):
-        process, port = scratch.start_pgbouncer(self.room, f"growth-pgbouncer-{size}", self.direct, self.sockets, "transaction", size)
-        return arms.Arm("PgBouncer", "pgbouncer", [{**self.direct, "port": port}], self.admin, "unix", pid=process.pid), process
+        """The same of PgBouncer."""
+        name, way = f"growth-pgbouncer-{size}", self.direct
+        process, port = scratch.start_pgbouncer(self.room, name, way, self.sockets, "transaction", size)
+        return arms.Arm("PgBouncer", "pgbouncer", [{**way, "port": port}], self.admin, "unix", pid=process.pid), process
 
     def steady(self, arm, clients):
         return steady.run(arm, self.script, clients, self.options.seconds)
@@ -108,7 +114,8 @@ def of_clients(ground):
     started = [ground.ours(ground.options.pool), ground.bouncer(ground.options.pool)]
     points = [Point(f"{clients:,}", arm.name, lambda arm=arm, clients=clients: ground.steady(arm, clients))
               for clients in CLIENTS for arm, _ in started]
-    series = ground.measure(Series(f"active clients of one workspace, {ground.options.pool} server connections", "clients", points))
+    title = f"active clients of one workspace, {ground.options.pool} server connections"
+    series = ground.measure(Series(title, "clients", points))
     ground.room.end(*(process for _, process in started))
     return series
 
@@ -190,10 +197,9 @@ def table_of(series):
         columns = [shown([sample[what] for sample in point.samples], digits, whole) for what, digits, whole in
                    (("cpu_us", 1, True), ("rate", 0, True), ("p50_ms", 2, False), ("p99_ms", 2, False), ("rss_mib", 1, False))]
         times = point.cpu() / least[point.through]
-        beside = shown([ratio for other in series.points if other.name == point.name and other.through == series.against != point.through
-                        for ratio in point.held_against(other)], 2)
+        beside = shown(series.ratios(point), 2)
         out.append(f"| {point.name} | {point.through} | {columns[0]} | {times:.2f} | {beside} | {' | '.join(columns[1:])} |")
         if times > FLAT:
             steep.append(f"{point.name} ({point.through}, {times:.2f})")
-    flat = f"Not flat, at more than {FLAT} of the least: {', '.join(steep)}." if steep else f"Flat: no point has {FLAT} of the least."
+    flat = f"Not flat, at more than {FLAT} of the least: {', '.join(steep)}." if steep else "Flat."
     return out + ["", *series.notes, flat]

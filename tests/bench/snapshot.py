@@ -179,7 +179,8 @@ def reload_beside(scene):
             ours, theirs = procs.threads_ms(scene.pid, THREAD), procs.threads_ms(backend, "")
             crowd.join()
         lines = load.logged(logs)
-    return {"between_cpu": between, "reload_ms": (end - begin) * 1000, "reload_cpu": ours - spent[0], "reload_postgres": theirs - spent[1],
+    return {"between_cpu": between, "reload_ms": (end - begin) * 1000, "reload_cpu": ours - spent[0],
+            "reload_postgres": theirs - spent[1],
             "rss_before": before / 1024, "rss_peak": peak.kib / 1024, "rss_after": procs.resident_of(scene.pid) / 1024,
             **held_against("select", lines, begin, end), **held_against("login", logins.lines, begin, end)}
 
@@ -225,8 +226,8 @@ def table(found):
     out += [line(size, (" → ".join(column(rounds, pair.format(when)) for when in ("without", "beside")) for pair in pairs))
             for size, rounds in found.items()]
     out += ["\n**snapshot: what it takes always**\n",
-            "| workspaces | start to first login ms | MiB then | MiB later | CPU ms/s while nothing happens | of it without loads | Postgres' "
-            "| first transaction after that ms | the next | ms until a change holds |", "| ---: |" + " ---: |" * 9]
+            "| workspaces | start to first login ms | MiB then | MiB later | CPU ms/s while nothing happens | of it without loads "
+            "| Postgres' | first transaction after that ms | the next | ms until a change holds |", "| ---: |" + " ---: |" * 9]
     always = (("start_ms", 0), ("fresh_mib", 1), ("quiet_mib", 1), ("quiet_cpu", 1), ("between_cpu", 1),
               ("quiet_postgres", 1), ("first_ms", 1), ("second_ms", 1))
     for size, rounds in found.items():

@@ -146,8 +146,8 @@ def of_workspaces(ground):
 
 
 def spread(ground, arm, count):
-    """The arm with ways of so many workspaces."""
-    return arm if count == 1 else arm.but("", ways=[ground.population.way(number, arm) for number in range(1, count + 1)])
+    """The arm with a way for each client, over so many workspaces: one pgbench for each, with one workspace as well."""
+    return arm.but("", ways=[ground.population.way(number % count + 1, arm) for number in range(CLIENTS_HELD)])
 
 
 def walk(ground, arm):

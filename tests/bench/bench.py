@@ -18,9 +18,11 @@ import time
 import arms
 import bulk
 import data
+import growth
 import idle
 import procs
 import report
+import snapshot
 import summary
 import syscalls
 import works
@@ -32,10 +34,13 @@ WORKS = {
     "literals": works.literals, "tls": works.tls,
 }
 
+# What is measured only when it is asked for, each on a Postgres of its own.
+ASKED = {"growth": growth, "snapshot": snapshot}
+
 
 def parser():
     made = argparse.ArgumentParser(prog="tests/bench/run.sh", description=__doc__)
-    made.add_argument("--works", default="", help=f"of {','.join(WORKS)},idle: all but idle by default")
+    made.add_argument("--works", default="", help=f"of {','.join([*WORKS, 'idle', *ASKED])}: {','.join(WORKS)} by default")
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--seconds", type=int, default=3, help="of each measurement")
     made.add_argument("--clients", default="1,8,64", help="of select")
@@ -73,7 +78,7 @@ def arguments():
     options.idle = [int(n) for n in options.idle.split(",") if n] or ([1000] if "idle" in options.works else [])
     if options.idle and "idle" not in options.works:
         options.works.append("idle")
-    for what, asked, known in (("work", options.works, [*WORKS, "idle"]), ("mode", options.modes, arms.MODES)):
+    for what, asked, known in (("work", options.works, [*WORKS, "idle", *ASKED]), ("mode", options.modes, arms.MODES)):
         unknown = [each for each in asked if each not in known]
         if unknown:
             made.error(f"no such {what}: {', '.join(unknown)} (there are {', '.join(known)})")
@@ -121,6 +126,24 @@ def circumstances(options):
 
 
 def run(room, options):
+    cells, memory, calls = [], {}, {}
+    if {*WORKS, "idle"} & set(options.works) or options.syscalls:
+        cells, memory, calls = beside_each_other(room, options)
+    alone = {name: work.measure(room, options) for name, work in ASKED.items() if name in options.works}
+    print(circumstances(options))
+    lines = report.everything(cells)
+    lines += idle.table(memory) if memory else []
+    lines += syscalls.table(calls) if calls else []
+    lines += [line for name, found in alone.items() for line in ASKED[name].table(found)]
+    print("\n".join(lines + summary.table(cells, memory)))
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"cells": {f"{cell.work}: {cell.name}": cell.samples for cell in cells}, "idle": memory,
+                       "syscalls": calls, **{name: ASKED[name].samples(found) for name, found in alone.items()}}, file, indent=1)
+
+
+def beside_each_other(room, options):
+    """The works that hold arms against each other."""
     field = arms.set_up(room, options)
     try:
         for arm in field.plain + field.policies:
@@ -133,15 +156,7 @@ def run(room, options):
     finally:
         for at in field.made_by_us:
             data.take_away(at)
-    print(circumstances(options))
-    lines = report.everything(cells)
-    lines += idle.table(memory) if memory else []
-    lines += syscalls.table(calls) if calls else []
-    print("\n".join(lines + summary.table(cells, memory)))
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"cells": {f"{cell.work}: {cell.name}": cell.samples for cell in cells}, "idle": memory,
-                       "syscalls": calls}, file, indent=1)
+    return cells, memory, calls
 
 
 def main():

@@ -38,14 +38,19 @@ def run(arm, script, mode, clients, seconds, *more, latencies=False):
 
 def run_once(arm, script, mode, clients, seconds, more, latencies):
     with tempfile.TemporaryDirectory() as logs:
-        done = subprocess.run(
-            command(script, mode, clients, seconds, *more, *(["-l"] if latencies else [])), cwd=logs,
-            env=arm.environment(arm.ways[0]), capture_output=True, text=True, check=False, timeout=seconds + 120,
-        )
-        result = told(f"{arm.name}, {mode}, {clients} clients", done.returncode, done.stdout, done.stderr)
+        result = run_in(logs, arm, script, mode, clients, seconds, *more, *(["-l"] if latencies else []))
         if latencies:
             result.update(percentiles([line[1] for line in logged(logs)]))
     return result
+
+
+def run_in(directory, arm, script, mode, clients, seconds, *more):
+    """One pgbench, which leaves its logs in a directory if it is told to write any."""
+    done = subprocess.run(
+        command(script, mode, clients, seconds, *more), cwd=directory, env=arm.environment(arm.ways[0]), capture_output=True,
+        text=True, check=False, timeout=seconds + 120,
+    )
+    return told(f"{arm.name}, {mode}, {clients} clients", done.returncode, done.stdout, done.stderr)
 
 
 def spread(arm, script, mode, clients, seconds):

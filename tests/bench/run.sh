@@ -41,7 +41,7 @@ main() {
     fi
     if ! wants --help "$@" && ! wants -h "$@"; then
         install_missing
-        if ! wants --without-pgcordon "$@" && [ ! -x "$root/target/release/pgcordon" ]; then
+        if ! wants --without-pgcordon "$@" && ! wants --binary "$@" && [ ! -x "$root/target/release/pgcordon" ]; then
             say "building target/release/pgcordon"
             (cd "$root" && cargo build --release --bin pgcordon)
         fi

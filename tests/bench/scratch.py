@@ -126,16 +126,21 @@ class Scratch:
         self.processes.append(process)
         return process
 
-    def close(self):
-        for process in reversed(self.processes):
+    def end(self, *processes):
+        """Ends some of them before their time."""
+        for process in processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM if process.args[0].endswith("pgcordon") else signal.SIGINT)
-        for process in reversed(self.processes):
+        for process in processes:
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            self.processes.remove(process)
+
+    def close(self):
+        self.end(*reversed(self.processes))
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -198,10 +203,25 @@ def start_pgcordon(scratch, binary, pool, name="", settings=()):
     return process, json.loads(line[0])
 
 
+def configuration_of(admin):
+    """The configuration that `pgcordon dev` wrote, for other commands on the same database."""
+    return os.path.join(os.path.dirname(sql(admin, "show data_directory")), "pgcordon.toml")
+
+
+def start_serve(scratch, binary, admin, name, **settings):
+    """One more proxy before the Postgres of a `pgcordon dev`, with these settings (section__key) in place of its. Returns
+    (process, port) at once: it listens before it can serve anybody."""
+    port = free_port()
+    settings = {"server__listen": f"127.0.0.1:{port}", "http__listen": "", **settings}
+    env = {**os.environ, **{f"PGCORDON_{key.upper()}": str(value) for key, value in settings.items()}}
+    with open(scratch.path(f"{name}-pgcordon.log"), "a", encoding="utf-8") as log:
+        process = scratch.start([binary, "serve", "--config", configuration_of(admin)], env=env, stdout=log, stderr=log)
+    return process, port
+
+
 def workspaces(binary, admin, count):
     """As many workspaces with a key each, made as an operator makes them. Returns a target for each."""
-    home = os.path.dirname(sql(admin, "show data_directory"))
-    env = {**os.environ, "PGCORDON_CONFIG": os.path.join(home, "pgcordon.toml")}
+    env = {**os.environ, "PGCORDON_CONFIG": configuration_of(admin)}
 
     def ask(*words):
         done = subprocess.run([binary, *words, "--json"], env=env, capture_output=True, text=True, check=False)

@@ -3,6 +3,7 @@
 //! Threads: one per core for clients and their server connections, and one for everything else (the door, control data,
 //! HTTP), so that an operator's request never waits behind a tenant's.
 
+mod keys;
 mod quotas;
 
 use std::net::SocketAddr;
@@ -20,13 +21,13 @@ use crate::admin::http::{self, Http, Readiness};
 use crate::admin::quota::Quotas as QuotaRoutes;
 use crate::audit::Recorder;
 use crate::audit::recorder::{Trail, provenance};
-use crate::auth::{Directory, MockSecret};
+use crate::auth::MockSecret;
 use crate::backend::Bodies;
 use crate::config::{Secret, Settings};
 use crate::control::audit_sink::ControlSink;
-use crate::control::{Control, Snapshot, signaller};
+use crate::control::{Control, signaller};
+use crate::domain::clock;
 use crate::domain::limits::CORE_STACK_BYTES;
-use crate::domain::{KeyId, clock};
 use crate::limits;
 use crate::metrics::exporter::Exporter;
 use crate::metrics::{CoreCounters, DoorCounters};
@@ -43,8 +44,6 @@ use crate::tls::Connector;
 
 use quotas::Quotas;
 
-/// How often sessions are looked through for keys that have expired.
-const EXPIRY_SWEEP: Duration = Duration::from_secs(1);
 /// How often a stopping proxy looks whether its clients are gone.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// How long clients that were told to leave at once are waited for.
@@ -136,7 +135,7 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     };
     let http = Http { token: token.clone(), exporter, readiness, quotas: routes };
     let http = control.block_on(serve_http(&settings.http.listen, http))?;
-    control.spawn(watch_keys(data, shared.clone(), revocations, watched.clone()));
+    control.spawn(keys::watch(data, shared.clone(), revocations, watched.clone()));
     control.spawn(until(
         watched,
         Phase::Stopping,
@@ -290,35 +289,6 @@ async fn serve_http(address: &str, state: Http) -> anyhow::Result<Option<SocketA
         }
     });
     Ok(Some(bound))
-}
-
-/// Ends the sessions of keys that are no longer good, and has every server connection closed that carried their workspace.
-async fn watch_keys(
-    data: Control,
-    shared: Arc<Shared>,
-    revocations: Vec<tokio::sync::mpsc::Sender<crate::domain::WorkspaceId>>,
-    watched: watch::Receiver<Phase>,
-) {
-    let mut changed = data.changed.clone();
-    let mut sweep = tokio::time::interval(EXPIRY_SWEEP);
-    while *watched.borrow() == Phase::Serving {
-        tokio::select! {
-            change = changed.changed() => if change.is_err() { return },
-            _ = sweep.tick() => {}
-        }
-        let (before, now) = (changed.borrow_and_update().clone(), shared.snapshot.load_full());
-        let usable = |key_id: &KeyId| now.key(key_id.as_str()).is_some_and(|key| key.is_usable(clock::unix_seconds()));
-        shared.registry.order(Order::Revoked, |slot| !usable(&slot.key_id));
-        for workspace in revoked(before.as_deref(), &now) {
-            for core in &revocations {
-                let _ = core.send(workspace).await;
-            }
-        }
-    }
-}
-
-fn revoked(before: Option<&Snapshot>, now: &Snapshot) -> Vec<crate::domain::WorkspaceId> {
-    before.map(|before| before.revoked_by(now)).unwrap_or_default()
 }
 
 async fn until(mut watched: watch::Receiver<Phase>, phase: Phase, task: impl Future<Output = ()>) {

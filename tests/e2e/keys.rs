@@ -27,6 +27,64 @@ fn a_revoked_key_ends_its_sessions_and_the_connections_that_carried_its_workspac
     assert_eq!(Wire::open(dev.globex()).value("select 1"), "1");
 }
 
+/// A second key of a workspace, which expires after so long if it does; its URL.
+fn another_key(dev: &Dev, admin: &mut Wire, name: &str, expiry: &str) -> String {
+    let acme = Url::parse(dev.acme()).user;
+    let id = format!("{name}{acme}");
+    admin.rows(&format!(
+        "insert into cordon.api_key (key_id, workspace_id, kind, role, verifier, allow, expires_at) \
+         select '{id}', workspace_id, kind, role, verifier, allow, {expiry} from cordon.api_key where key_id = '{acme}'"
+    ));
+    dev.acme().replace(&acme, &id)
+}
+
+#[test]
+fn a_key_that_expires_ends_its_sessions_and_the_connections_that_carried_its_workspace() {
+    let dev = Dev::start(&["--pool-size", "2"]);
+    let mut admin = dev.admin();
+    let expiring = another_key(&dev, &mut admin, "x", "now() + interval '4 s'");
+    let mut session = loop {
+        // Until the proxy has heard of it.
+        match Wire::try_open(&expiring, &[]) {
+            Ok(session) => break session,
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(20)),
+        }
+    };
+    let pid = session.value("select pg_backend_pid()");
+    assert!(session.until(b'E').ends_with("E(57P01)"));
+    let gone = (0..50).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        admin.value(&format!("select count(*) from pg_stat_activity where pid = {pid}")) == "0"
+    });
+    assert!(gone, "the server process that carried the workspace lives on, and so do its seals");
+    assert_eq!(Wire::open(dev.acme()).value("select 1"), "1", "the workspace's other key is good");
+}
+
+#[test]
+fn a_key_is_revoked_once_and_whoever_has_another_one_goes_on_undisturbed() {
+    let dev = Dev::start(&["--pool-size", "2"]);
+    let mut admin = dev.admin();
+    let other = another_key(&dev, &mut admin, "y", "null");
+    let mut revoked = Wire::open(dev.acme());
+    assert_eq!(revoked.value("select 1"), "1");
+    let acme = Url::parse(dev.acme()).user;
+    admin.rows(&format!("update cordon.api_key set revoked_at = now() where key_id = '{acme}'"));
+    assert!(revoked.until(b'E').ends_with("E(57P01)"));
+    let mut session = Wire::open(&other);
+    let pid = loop {
+        // What carried the workspace is closed when it is next looked at.
+        let pid = session.value("select pg_backend_pid()");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        if session.value("select pg_backend_pid()") == pid {
+            break pid;
+        }
+    };
+    for _ in 0..15 {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert_eq!(session.value("select pg_backend_pid()"), pid, "it is closed again and again");
+    }
+}
+
 struct Stops<'a>(&'a AtomicBool);
 
 impl Drop for Stops<'_> {

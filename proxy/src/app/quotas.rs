@@ -50,11 +50,7 @@ impl Quotas {
 }
 
 /// Takes over each new snapshot's definitions.
-async fn follow(
-    accounts: Arc<Accounts>,
-    snapshot: Arc<arc_swap::ArcSwap<Snapshot>>,
-    mut changed: watch::Receiver<Option<Arc<Snapshot>>>,
-) {
+async fn follow(accounts: Arc<Accounts>, snapshot: Arc<arc_swap::ArcSwap<Snapshot>>, mut changed: watch::Receiver<()>) {
     while changed.changed().await.is_ok() {
         let snapshot = snapshot.load_full();
         accounts.define(snapshot.quotas().clone(), |workspace| snapshot.workspace(workspace).is_some());

@@ -1,5 +1,5 @@
 //! Control data: workspaces, keys and signing keys. They live in Postgres, in schema `cordon`; the proxy decides by a
-//! snapshot, which is loaded anew when Postgres tells that something changed, and every few seconds in any case. The
+//! snapshot, which is loaded anew when something changed: Postgres tells, and is asked every few seconds in any case. The
 //! catalogs of the databases are kept the same way.
 
 pub mod audit_read;
@@ -35,9 +35,11 @@ pub use settings::RoleNames;
 pub use snapshot::{Snapshot, Workspace};
 pub use store::StoreError;
 
+use store::Version;
+
 /// The channel on which the schema's triggers tell of changes.
 const CHANNEL: &str = "cordon_control";
-/// How often the snapshot is loaded although nothing was heard.
+/// How often it is asked whether something changed although nothing was heard.
 const POLL: Duration = Duration::from_secs(5);
 /// For how many times as long as a load took no other one begins: every tenant may NOTIFY, and loading takes at most a
 /// tenth of the time. A change that comes after a quiet time is loaded at once.
@@ -64,8 +66,8 @@ pub struct ControlTarget {
 pub struct Control {
     /// The current snapshot.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Changes whenever `snapshot` was swapped. It carries the snapshot before.
-    pub changed: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// Changes whenever `snapshot` was swapped.
+    pub changed: watch::Receiver<()>,
     /// Whether the control connection stands, as far as is known.
     pub reachable: watch::Receiver<bool>,
     /// Requests to count a workspace anew.
@@ -85,8 +87,9 @@ impl Control {
     pub async fn start(target: ControlTarget) -> Result<Self, StoreError> {
         let (asked, recounts) = mpsc::channel(RECOUNTS_MAX);
         let mut connection = Connection::open(&target, CHANNEL, asked.clone(), None).await?;
-        let snapshot = Arc::new(ArcSwap::from_pointee(store::load(&mut connection.client, &target.roles).await?));
-        let (sender, changed) = watch::channel(None);
+        let (first, version) = store::load(&mut connection.client, &target.roles).await?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(first));
+        let (sender, changed) = watch::channel(());
         let (reached, reachable) = watch::channel(true);
         let catalogs = Arc::<ArcSwap<Catalogs>>::default();
         let mut tasks = Vec::with_capacity(target.databases.len() + 1);
@@ -96,7 +99,7 @@ impl Control {
             let keeper = catalog::Keeper::start(target.clone(), database.clone(), catalogs.clone(), ear).await;
             tasks.push(tokio::spawn(keeper.keep()));
         }
-        tasks.push(tokio::spawn(keep_current(target, connection, snapshot.clone(), sender, reached, asked)));
+        tasks.push(tokio::spawn(keep_current(target, connection, (snapshot.clone(), version), sender, reached, asked)));
         Ok(Self { snapshot, changed, reachable, recounts: Some(recounts), catalogs, alterations, tasks })
     }
 }
@@ -208,8 +211,8 @@ where
 async fn keep_current(
     target: ControlTarget,
     mut connection: Connection,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    sender: watch::Sender<Option<Arc<Snapshot>>>,
+    (snapshot, mut version): (Arc<ArcSwap<Snapshot>>, Version),
+    sender: watch::Sender<()>,
     reached: watch::Sender<bool>,
     recounts: mpsc::Sender<Recount>,
 ) {
@@ -220,18 +223,26 @@ async fn keep_current(
         if !lost {
             tokio::time::sleep(not_before.saturating_duration_since(clock::now())).await;
             let begin = clock::now();
-            match patiently(store::load(&mut connection.client, &target.roles), &reached).await {
-                Ok(next) => {
+            let loading = store::load_unless(&mut connection.client, &target.roles, Some(&version));
+            match patiently(loading, &reached).await {
+                Ok(loaded) => {
                     reached.send_replace(true);
-                    let before = snapshot.swap(Arc::new(next));
-                    let _ = sender.send(Some(before));
+                    if let Some((next, of)) = loaded {
+                        snapshot.store(Arc::new(next));
+                        version = of;
+                        let _ = sender.send(());
+                    }
                 }
                 Err(error) => {
                     tracing::error!(%error, "control data couldn't be loaded; the last snapshot holds");
                     lost = connection.client.is_closed();
                 }
             }
-            not_before = clock::now() + (begin.elapsed() * REST).min(POLL);
+            // Nobody asked for a look after a quiet time, so nobody can ask for too many.
+            not_before = clock::now();
+            if heard.is_ok() {
+                not_before += (begin.elapsed() * REST).min(POLL);
+            }
         }
         if lost {
             tracing::error!("the control connection is lost; the last snapshot holds until it is back");

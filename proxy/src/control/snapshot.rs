@@ -29,6 +29,8 @@ pub struct Snapshot {
     channel_keys: HashMap<WorkspaceId, ChannelKey, ahash::RandomState>,
     signing_keys: SigningKeys,
     quotas: Arc<Definitions>,
+    /// When keys of workspaces expire, in order.
+    expiries: Vec<(i64, WorkspaceId)>,
 }
 
 impl Snapshot {
@@ -39,9 +41,12 @@ impl Snapshot {
         signing_keys: SigningKeys,
         quotas: Definitions,
     ) -> Self {
+        let mut expiries: Vec<_> = keys.iter().filter_map(|key| key.expires_at.zip(key.workspace)).collect();
+        expiries.sort_unstable();
         let keys = keys.into_iter().map(|key| (key.key_id.as_str().into(), Arc::new(key))).collect();
         let places = workspaces.iter().enumerate().map(|(place, workspace)| (workspace.id, place)).collect();
-        Self { keys, workspaces, places, channel_keys: HashMap::default(), signing_keys, quotas: Arc::new(quotas) }
+        let (channel_keys, quotas) = (HashMap::default(), Arc::new(quotas));
+        Self { keys, workspaces, places, channel_keys, signing_keys, quotas, expiries }
     }
 
     /// The same, with the secrets in the names of the workspaces' channels.
@@ -80,24 +85,83 @@ impl Snapshot {
         &self.workspaces
     }
 
-    /// The workspaces for which a session may have been open under `self` and none may be under `next`: a key was revoked
-    /// or removed, or the workspace suspended or removed. What carried their seals must be closed.
-    pub fn revoked_by(&self, next: &Self) -> Vec<WorkspaceId> {
-        let mut revoked: Vec<WorkspaceId> = self
-            .keys
-            .values()
-            .filter(|key| !key.revoked && !key.suspended)
-            .filter(|key| next.keys.get(key.key_id.as_str()).is_none_or(|now| now.revoked || now.suspended))
-            .filter_map(|key| key.workspace)
-            .collect();
-        revoked.sort_unstable();
-        revoked.dedup();
-        revoked
+    /// The workspaces of keys that were good under `self` at `then` and aren't under `next` at `now` (seconds since the epoch): a
+    /// key was revoked or removed or has expired, or its workspace was suspended or removed. What carried their seals must be closed.
+    pub fn lost_by(&self, then: i64, next: &Self, now: i64) -> Vec<WorkspaceId> {
+        let mut lost: Vec<WorkspaceId> = if std::ptr::eq(self, next) {
+            // Nothing but time has passed, and there may be very many keys.
+            let first = self.expiries.partition_point(|(expiry, _)| *expiry <= then);
+            let expired = self.expiries[first..].iter().take_while(|(expiry, _)| *expiry <= now);
+            expired.map(|(_, workspace)| *workspace).collect()
+        } else {
+            let is_good = |key: &KeyRecord| next.keys.get(key.key_id.as_str()).is_some_and(|key| key.is_usable(now));
+            let lost = self.keys.values().filter(|key| key.is_usable(then) && !is_good(key));
+            lost.filter_map(|key| key.workspace).collect()
+        };
+        lost.sort_unstable();
+        lost.dedup();
+        lost
     }
 }
 
 impl Directory for Snapshot {
     fn key(&self, key_id: &str) -> Option<Arc<KeyRecord>> {
         self.keys.get(key_id).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::KeyKind;
+    use crate::tenant::SigningKey;
+
+    fn workspace(number: u128) -> WorkspaceId {
+        WorkspaceId::new(Uuid::from_u128(number))
+    }
+
+    fn key(number: u128, expires_at: Option<i64>) -> KeyRecord {
+        KeyRecord {
+            key_id: KeyId::new(format!("pk_{number}_{}", expires_at.unwrap_or(0))),
+            kind: KeyKind::Workspace,
+            workspace: Some(workspace(number)),
+            role: "app".into(),
+            verifier: "".into(),
+            expires_at,
+            allow: Rules::default(),
+            revoked: false,
+            suspended: false,
+        }
+    }
+
+    fn snapshot(keys: Vec<KeyRecord>) -> Snapshot {
+        let signing = SigningKeys::new([SigningKey::new(1, vec![1; 32])]).expect("a key");
+        Snapshot::new(keys, Vec::new(), signing, Definitions::default())
+    }
+
+    #[test]
+    fn a_key_is_lost_once_when_its_time_has_come() {
+        let one = snapshot(vec![key(1, Some(10)), key(2, Some(20)), key(2, Some(12)), key(3, None)]);
+        let passed = |then, now| one.lost_by(then, &one, now);
+        assert_eq!(passed(0, 9), []);
+        assert_eq!(passed(9, 10), [workspace(1)]);
+        assert_eq!(passed(10, 11), [], "and not again");
+        assert_eq!(passed(5, 20), [workspace(1), workspace(2)], "each once");
+        assert_eq!(passed(30, 5), [], "a clock that is set back brings nothing");
+    }
+
+    #[test]
+    fn what_is_gone_revoked_suspended_or_expired_meanwhile_is_lost() {
+        let all = || vec![key(1, None), key(2, None), key(3, None), key(4, Some(10)), key(5, None), key(6, Some(5))];
+        let mut next = all();
+        next[0].revoked = true;
+        next[1].suspended = true;
+        next.remove(2);
+        let (before, next) = (snapshot(all()), snapshot(next));
+        let numbers = |lost: Vec<WorkspaceId>| lost.iter().map(|id| id.uuid().as_u128()).collect::<Vec<_>>();
+        assert_eq!(numbers(before.lost_by(7, &next, 12)), [1, 2, 3, 4], "the sixth was lost before");
+        assert_eq!(numbers(next.lost_by(12, &before, 12)), [0; 0], "who comes back isn't lost");
     }
 }

@@ -76,13 +76,49 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
     }
 }
 
+/// What tells one state of the control data from another. Each change gives a row another place and another transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(String);
+
+/// Whose rows a snapshot is made of.
+const TABLES: [&str; 6] = ["workspace", "api_key", "signing_key", "resource", "meter", "quota"];
+
+async fn version(client: &Transaction<'_>) -> Result<Version, StoreError> {
+    let of_table = |table| {
+        format!(
+            "(SELECT pg_catalog.concat(count(*), ':', sum(pg_catalog.hashtextextended(pg_catalog.concat(t.ctid, ' ', t.xmin), 0))) FROM cordon.{table} AS t)"
+        )
+    };
+    let each = TABLES.map(of_table).join(", ");
+    let row = client.query_one(&format!("SELECT pg_catalog.concat_ws(' ', {each})"), &[]).await.map_err(missing)?;
+    Ok(Version(row.get(0)))
+}
+
 /// Loads everything, as of one moment.
 ///
 /// # Errors
 /// Postgres can't be reached, the schema is missing, or there is no signing key.
-pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, StoreError> {
+pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<(Snapshot, Version), StoreError> {
+    let loaded = load_unless(client, roles, None).await?;
+    loaded.ok_or_else(|| StoreError::Unreadable("it has no version".to_owned()))
+}
+
+/// The same, if it isn't the version that is known: very much may be there, and seldom changes.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_unless(
+    client: &mut Client,
+    roles: &RoleNames,
+    known: Option<&Version>,
+) -> Result<Option<(Snapshot, Version)>, StoreError> {
     let snapshot =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let version = version(&snapshot).await?;
+    if known == Some(&version) {
+        snapshot.commit().await?;
+        return Ok(None);
+    }
     let workspaces = snapshot
         .query("SELECT id, name, status, channel_key FROM cordon.workspace ORDER BY name", &[])
         .await
@@ -102,15 +138,21 @@ pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<Snapshot, St
         .map_err(missing)?;
     let quotas = quota_store::load(&snapshot).await?;
     snapshot.commit().await?;
-    let keys = keys.iter().map(|row| key_record(row, roles)).collect::<Result<_, _>>()?;
-    let channel_keys: Vec<_> = workspaces
-        .iter()
-        .map(|row| (WorkspaceId::new(row.get("id")), ChannelKey::new(row.get("channel_key"))))
-        .collect();
-    let workspaces = workspaces.iter().map(workspace).collect();
-    let signing = signing.iter().map(|row| SigningKey::new(row.get("id"), row.get("secret")));
-    let signing_keys = SigningKeys::new(signing).ok_or(StoreError::NoSigningKey)?;
-    Ok(Snapshot::new(keys, workspaces, signing_keys, quotas).with_channel_keys(channel_keys))
+    let roles = roles.clone();
+    // Of a hundred thousand keys this takes a good part of a second, in which others of this thread would wait.
+    let made = tokio::task::spawn_blocking(move || {
+        let keys = keys.iter().map(|row| key_record(row, &roles)).collect::<Result<_, _>>()?;
+        let channel_keys: Vec<_> = workspaces
+            .iter()
+            .map(|row| (WorkspaceId::new(row.get("id")), ChannelKey::new(row.get("channel_key"))))
+            .collect();
+        let workspaces = workspaces.iter().map(workspace).collect();
+        let signing = signing.iter().map(|row| SigningKey::new(row.get("id"), row.get("secret")));
+        let signing_keys = SigningKeys::new(signing).ok_or(StoreError::NoSigningKey)?;
+        Ok::<_, StoreError>(Snapshot::new(keys, workspaces, signing_keys, quotas).with_channel_keys(channel_keys))
+    });
+    let made = made.await.map_err(|_| StoreError::Unreadable("what was loaded".to_owned()))??;
+    Ok(Some((made, version)))
 }
 
 pub(super) fn missing(error: tokio_postgres::Error) -> StoreError {

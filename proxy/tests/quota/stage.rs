@@ -96,7 +96,7 @@ pub(crate) fn settings(database: &Database) -> Settings {
 
 async fn load(database: &Database) -> Snapshot {
     let mut client = control::connect(&settings(database).control_target().unwrap()).await.unwrap();
-    store::load(&mut client, &RoleNames::default()).await.unwrap()
+    store::load(&mut client, &RoleNames::default()).await.unwrap().0
 }
 
 /// Books over this database, kept on the runtime of the test until it ends.

@@ -16,4 +16,5 @@ mod scratch;
 mod protecting;
 mod sealed;
 mod tenant;
+mod versions;
 mod walls;

@@ -24,7 +24,7 @@ SIZES = (1_000, 10_000, 100_000)
 CLIENTS = 8
 # Longer than the proxy rests after a load and waits before the next one, five seconds each.
 LOADED_WITHIN = 30
-# Seconds in which nothing is asked and nothing changes: three loads or so.
+# Seconds in which nothing is asked and nothing changes: three looks at the version or so.
 QUIET = 15
 # Changes at moments of chance, in each round.
 CHANGES = 3
@@ -33,7 +33,7 @@ BETWEEN_LOADS = 3
 # Seconds between two logins beside the load.
 BETWEEN_LOGINS = 0.02
 # What a load asks first: it is the backend that waits with this.
-LOADS = "select pid from pg_stat_activity where wait_event_type = 'Lock' and query like 'SELECT id, name, status, channel_key%'"
+LOADS = "select pid from pg_stat_activity where wait_event_type = 'Lock' and query like '%FROM cordon.workspace AS t%'"
 CONTROL = "select pid from pg_stat_activity where usename = 'pgcordon_control'"
 THREAD = "pgcordon-contro"
 

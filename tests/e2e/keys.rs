@@ -72,9 +72,9 @@ fn a_key_is_revoked_once_and_whoever_has_another_one_goes_on_undisturbed() {
     assert!(revoked.until(b'E').ends_with("E(57P01)"));
     let mut session = Wire::open(&other);
     let pid = loop {
-        // What carried the workspace is closed when it is next looked at.
+        // What carried the workspace is closed, and once more when the sessions are gone.
         let pid = session.value("select pg_backend_pid()");
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(std::time::Duration::from_millis(1500));
         if session.value("select pg_backend_pid()") == pid {
             break pid;
         }

@@ -25,16 +25,21 @@ pub(super) async fn watch(
     let mut changed = data.changed.clone();
     let mut sweep = tokio::time::interval(SWEEP);
     let (mut seen, mut then) = (shared.snapshot.load_full(), clock::unix_seconds());
-    let mut replaced = Vec::new();
+    let (mut replaced, mut ended) = (Vec::new(), Vec::new());
     while *watched.borrow() == Phase::Serving {
         tokio::select! {
             change = changed.changed() => if change.is_err() { return },
             _ = sweep.tick() => let_go(&mut replaced),
         }
         let (next, now) = (shared.snapshot.load_full(), clock::unix_seconds());
-        let usable = |key_id: &KeyId| next.key(key_id.as_str()).is_some_and(|key| key.is_usable(now));
-        shared.registry.order(Order::Revoked, |slot| !usable(&slot.key_id));
-        for workspace in seen.lost_by(then, &next, now) {
+        let ending = end_sessions(&shared, &next, now);
+        let mut lost = seen.lost_by(then, &next, now);
+        // Until such a session is gone it may have got another connection to carry its workspace, or was still logging in.
+        lost.extend(ended.iter().chain(&ending));
+        lost.sort_unstable();
+        lost.dedup();
+        ended = ending;
+        for workspace in lost {
             for core in &cores {
                 let _ = core.send(workspace).await;
             }
@@ -44,6 +49,19 @@ pub(super) async fn watch(
         }
         then = now;
     }
+}
+
+/// Tells the sessions of keys that are no longer good to end. The workspaces of those that are still there.
+fn end_sessions(shared: &Shared, snapshot: &Snapshot, now: i64) -> Vec<WorkspaceId> {
+    let usable = |key_id: &KeyId| snapshot.key(key_id.as_str()).is_some_and(|key| key.is_usable(now));
+    let mut ending = Vec::new();
+    shared.registry.each(|slot| {
+        if !usable(&slot.key_id) {
+            slot.order(Order::Revoked);
+            ending.extend(slot.workspace);
+        }
+    });
+    ending
 }
 
 /// Drops the snapshots that nobody uses any more. With a hundred thousand workspaces that takes a tenth of a second, in which a core's

@@ -46,16 +46,27 @@ def cpu_of(process):
     return int(fields[11]) * TICK_US, int(fields[12]) * TICK_US
 
 
-def threads_ms(process, name):
-    """CPU time so far of the threads whose name begins so, in milliseconds, which the scheduler counts to the nanosecond."""
-    spent = 0
+def threads_ns(process, name):
+    """CPU time so far of each thread whose name begins so, by its id, as the scheduler counts it."""
+    spent = {}
     for thread in glob.glob(f"/proc/{process}/task/[0-9]*"):
         try:
             with open(f"{thread}/comm", encoding="utf-8") as comm, open(f"{thread}/schedstat", encoding="utf-8") as stat:
-                spent += int(stat.read().split()[0]) if comm.read().startswith(name) else 0
+                if comm.read().startswith(name):
+                    spent[thread] = int(stat.read().split()[0])
         except OSError:
             continue
-    return spent / 1e6
+    return spent
+
+
+class Stopwatch:
+    """CPU time of the threads whose name begins so, from now on. One that ends meanwhile isn't counted, one that comes is."""
+
+    def __init__(self, process, name):
+        self.process, self.name, self.before = process, name, threads_ns(process, name)
+
+    def ms(self):
+        return sum(spent - self.before.get(thread, 0) for thread, spent in threads_ns(self.process, self.name).items()) / 1e6
 
 
 def resident_kib(pid):

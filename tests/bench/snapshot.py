@@ -161,26 +161,25 @@ def reload_beside(scene):
         client.ask(holder, "begin; lock table cordon.workspace in access exclusive mode")
         client.ask(admin, revoke)
         backend = waiting(scene)
-        before, at = procs.resident_of(scene.pid), procs.threads_ms(scene.pid, THREAD)
+        before, at = procs.resident_of(scene.pid), procs.Stopwatch(scene.pid, THREAD)
         time.sleep(BETWEEN_LOADS)
-        between = (procs.threads_ms(scene.pid, THREAD) - at) / BETWEEN_LOADS
+        between = at.ms() / BETWEEN_LOADS
         with Logins(scene.arm.ways[0], scene.population.salted) as logins, procs.Peak(scene.pid) as peak:
             seconds = 2 * scene.options.seconds
             crowd = threading.Thread(target=load.run_in, args=(
                 logs, scene.arm, scene.script, "simple", CLIENTS, seconds, "-l"))
             crowd.start()
             time.sleep(scene.options.seconds)
-            spent = procs.threads_ms(scene.pid, THREAD), procs.threads_ms(backend, "")
+            spent = procs.Stopwatch(scene.pid, THREAD), procs.Stopwatch(backend, "")
             begin = time.time()
             client.ask(holder, "commit")
             hung_up(victim)
             end = time.time()
             time.sleep(0.2)
-            ours, theirs = procs.threads_ms(scene.pid, THREAD), procs.threads_ms(backend, "")
+            ours, theirs = (each.ms() for each in spent)
             crowd.join()
         lines = load.logged(logs)
-    return {"between_cpu": between, "reload_ms": (end - begin) * 1000, "reload_cpu": ours - spent[0],
-            "reload_postgres": theirs - spent[1],
+    return {"between_cpu": between, "reload_ms": (end - begin) * 1000, "reload_cpu": ours, "reload_postgres": theirs,
             "rss_before": before / 1024, "rss_peak": peak.kib / 1024, "rss_after": procs.resident_of(scene.pid) / 1024,
             **held_against("select", lines, begin, end), **held_against("login", logins.lines, begin, end)}
 

@@ -230,4 +230,26 @@ pub(super) const ATTACKS: &[Attack] = &[
             LOOK,
         ],
     ),
+    attack(
+        "the domain that verifies, with a key of one's own",
+        &[
+            Sql(
+                "select set_config('app.workspace_id', '{theirs}', false), set_config('app.workspace_seal', '99999999999.' || encode(sha256(substring(pads, 65) || sha256(substring(pads, 1, 64) || convert_to('{theirs}|' || pg_backend_pid() || '|99999999999', 'UTF8'))), 'hex'), false) from (select decode(repeat(to_hex(120 # 54), 64) || repeat(to_hex(120 # 92), 64), 'hex')) as own (pads)",
+            ),
+            Sql(
+                "select decode(repeat(to_hex(120 # 54), 64) || repeat(to_hex(120 # 92), 64), 'hex')::cordon.attestation",
+            ),
+            LOOK,
+            Sql("select cordon.mark()"),
+            LOOK,
+            Sql(
+                "create type pg_temp.span as range (subtype = cordon.attestation); create temp table held (a pg_temp.span)",
+            ),
+            Sql(
+                "create domain pg_temp.attestation as bytea check (false); set search_path = pg_temp, cordon, pg_catalog, public",
+            ),
+            Sql("select cordon.mark()"),
+            LOOK,
+        ],
+    ),
 ];

@@ -81,19 +81,17 @@ def resident_of(process):
         return 0
 
 
-class Peak:
-    """The most resident memory of a proxy within a `with` block, looked at ten times a second."""
+class Beside:
+    """What takes its `turn` again and again, with a pause behind each, on a thread of its own within a `with` block."""
 
-    def __init__(self, pid):
-        self.processes = processes_of(pid)
-        self.kib = 0
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self.watch, daemon=True)
+    def __init__(self, pause):
+        self.pause, self.over = pause, threading.Event()
+        self.thread = threading.Thread(target=self.go_on, daemon=True)
 
-    def watch(self):
+    def go_on(self):
         while True:
-            self.kib = max(self.kib, sum(map(resident_of, self.processes)))
-            if self.over.wait(0.1):
+            self.turn()
+            if self.over.wait(self.pause):
                 return
 
     def __enter__(self):
@@ -103,3 +101,14 @@ class Peak:
     def __exit__(self, *_):
         self.over.set()
         self.thread.join()
+
+
+class Peak(Beside):
+    """The most resident memory of a proxy, looked at ten times a second."""
+
+    def __init__(self, pid):
+        super().__init__(0.1)
+        self.processes, self.kib = processes_of(pid), 0
+
+    def turn(self):
+        self.kib = max(self.kib, sum(map(resident_of, self.processes)))

@@ -133,25 +133,16 @@ def hung_up(sock):
             pass
 
 
-class Logins:
-    """Logs in again and again within a `with` block: when each was over, and how many milliseconds it took."""
+class Logins(procs.Beside):
+    """Logs in: when each was over, and how many milliseconds it took."""
 
     def __init__(self, way, salted):
-        self.way, self.salted, self.lines, self.over = way, salted, [], threading.Event()
-        self.thread = threading.Thread(target=self.go_on, daemon=True)
+        super().__init__(BETWEEN_LOGINS)
+        self.way, self.salted, self.lines = way, salted, []
 
-    def go_on(self):
-        while not self.over.wait(BETWEEN_LOGINS):
-            took = timed(lambda: client.leave(client.login(self.way, self.salted)))
-            self.lines.append((time.time(), took))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
+    def turn(self):
+        took = timed(lambda: client.leave(client.login(self.way, self.salted)))
+        self.lines.append((time.time(), took))
 
 
 def reload_beside(scene):

@@ -1,7 +1,6 @@
 """What a proxy takes while a load runs steadily: what is at its begin, logins above all, isn't counted."""
 
 import tempfile
-import threading
 import time
 
 import load
@@ -16,24 +15,15 @@ BESIDE = (1.5, 4, 9)
 LOOK = 0.05
 
 
-class Watcher:
-    """Looks at a proxy again and again within a `with` block: when, its CPU time so far in µs, and its resident memory in KiB."""
+class Watcher(procs.Beside):
+    """Looks at a proxy: when, its CPU time so far in µs, and its resident memory in KiB."""
 
     def __init__(self, pid):
-        self.pid, self.looks, self.over = pid, [], threading.Event()
-        self.thread = threading.Thread(target=self.watch, daemon=True)
+        super().__init__(LOOK)
+        self.pid, self.looks = pid, []
 
-    def watch(self):
-        while not self.over.wait(LOOK):
-            self.looks.append((time.time(), sum(procs.cpu_of(self.pid)), procs.resident_of(self.pid)))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
+    def turn(self):
+        self.looks.append((time.time(), sum(procs.cpu_of(self.pid)), procs.resident_of(self.pid)))
 
 
 def run(arm, script, clients, seconds, mode="simple"):

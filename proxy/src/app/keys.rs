@@ -24,8 +24,8 @@ pub(super) async fn watch(
 ) {
     let mut changed = data.changed.clone();
     let mut sweep = tokio::time::interval(SWEEP);
-    let (mut seen, mut then) = (shared.snapshot.load_full(), clock::unix_seconds());
-    let (mut replaced, mut ended) = (Vec::new(), Vec::new());
+    let mut losses = Losses::since(shared.snapshot.load_full(), clock::unix_seconds());
+    let mut replaced = Vec::new();
     while *watched.borrow() == Phase::Serving {
         tokio::select! {
             change = changed.changed() => if change.is_err() { return },
@@ -33,21 +33,44 @@ pub(super) async fn watch(
         }
         let (next, now) = (shared.snapshot.load_full(), clock::unix_seconds());
         let ending = end_sessions(&shared, &next, now);
-        let mut lost = seen.lost_by(then, &next, now);
-        // Until such a session is gone it may have got another connection to carry its workspace, or was still logging in.
-        lost.extend(ended.iter().chain(&ending));
-        lost.sort_unstable();
-        lost.dedup();
-        ended = ending;
+        let (lost, before) = losses.look(next, now, ending);
+        replaced.extend(before);
         for workspace in lost {
             for core in &cores {
                 let _ = core.send(workspace).await;
             }
         }
-        if !Arc::ptr_eq(&seen, &next) {
-            replaced.push(std::mem::replace(&mut seen, next));
-        }
-        then = now;
+    }
+}
+
+/// Whose keys were lost, from look to look.
+struct Losses {
+    seen: Arc<Snapshot>,
+    at: i64,
+    /// The workspaces of the sessions that were told to end and were still there.
+    ending: Vec<WorkspaceId>,
+}
+
+impl Losses {
+    const fn since(seen: Arc<Snapshot>, at: i64) -> Self {
+        Self { seen, at, ending: Vec::new() }
+    }
+
+    /// The workspaces for which what carried them is to be closed now, and what is replaced, if something is. Until a session is gone that was told to
+    /// end it may have got another connection, and one that was logging in is told later: so its workspace's are closed again.
+    fn look(
+        &mut self,
+        next: Arc<Snapshot>,
+        now: i64,
+        ending: Vec<WorkspaceId>,
+    ) -> (Vec<WorkspaceId>, Option<Arc<Snapshot>>) {
+        let mut lost = self.seen.lost_by(self.at, &next, now);
+        lost.extend(self.ending.iter().chain(&ending));
+        lost.sort_unstable();
+        lost.dedup();
+        (self.at, self.ending) = (now, ending);
+        let is_another = !Arc::ptr_eq(&self.seen, &next);
+        (lost, is_another.then(|| std::mem::replace(&mut self.seen, next)))
     }
 }
 
@@ -70,5 +93,47 @@ fn let_go(replaced: &mut Vec<Arc<Snapshot>>) {
     let unused: Vec<_> = replaced.extract_if(.., |each| Arc::strong_count(each) == 1).collect();
     if !unused.is_empty() {
         tokio::task::spawn_blocking(move || drop(unused));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::snapshot::tests::{key, snapshot, workspace};
+
+    #[test]
+    fn a_key_is_lost_once_and_once_more_for_each_look_at_a_session_that_lingers() {
+        let revoked = || {
+            let mut revoked = key(1, None);
+            revoked.revoked = true;
+            Arc::new(snapshot(vec![revoked, key(2, Some(20))]))
+        };
+        let (first, next) = (Arc::new(snapshot(vec![key(1, None), key(2, Some(20))])), revoked());
+        let (one, two) = (workspace(1), workspace(2));
+        let mut losses = Losses::since(first.clone(), 10);
+        let (lost, replaced) = losses.look(first.clone(), 11, Vec::new());
+        assert_eq!((lost.as_slice(), replaced.is_some()), (&[][..], false));
+        let (lost, replaced) = losses.look(next.clone(), 12, vec![one, one]);
+        assert!(lost == [one] && replaced.is_some_and(|replaced| Arc::ptr_eq(&replaced, &first)));
+        let mut look = |now, ending: &[WorkspaceId]| losses.look(next.clone(), now, ending.to_vec()).0;
+        assert_eq!(look(13, &[one]), [one], "it is still there");
+        assert_eq!(look(14, &[]), [one], "what it took since the last look");
+        assert_eq!(look(15, &[]), []);
+        assert_eq!(look(16, &[one]), [one], "it was logging in all the time");
+        assert_eq!(look(21, &[]), [one, two], "the other one expires");
+        assert_eq!(look(22, &[]), []);
+        // Another snapshot in which nothing is lost that wasn't before.
+        assert_eq!(losses.look(revoked(), 23, Vec::new()).0, []);
+    }
+
+    #[test]
+    fn what_was_replaced_is_kept_until_nobody_else_has_it() {
+        let (used, unused) = (Arc::new(snapshot(Vec::new())), Arc::new(snapshot(Vec::new())));
+        let mut replaced = vec![used.clone(), unused];
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime")
+            .block_on(async { let_go(&mut replaced) });
+        assert!(replaced.len() == 1 && Arc::ptr_eq(&replaced[0], &used));
     }
 }

@@ -223,7 +223,7 @@ async fn keep_current(
         if !lost {
             tokio::time::sleep(not_before.saturating_duration_since(clock::now())).await;
             let begin = clock::now();
-            let loading = store::load_unless(&mut connection.client, &target.roles, Some(&version));
+            let loading = store::load_unless(&mut connection.client, &target.roles, &version);
             match patiently(loading, &reached).await {
                 Ok(loaded) => {
                     reached.send_replace(true);

@@ -111,18 +111,18 @@ impl Directory for Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use uuid::Uuid;
 
     use super::*;
     use crate::domain::KeyKind;
     use crate::tenant::SigningKey;
 
-    fn workspace(number: u128) -> WorkspaceId {
+    pub(crate) fn workspace(number: u128) -> WorkspaceId {
         WorkspaceId::new(Uuid::from_u128(number))
     }
 
-    fn key(number: u128, expires_at: Option<i64>) -> KeyRecord {
+    pub(crate) fn key(number: u128, expires_at: Option<i64>) -> KeyRecord {
         KeyRecord {
             key_id: KeyId::new(format!("pk_{number}_{}", expires_at.unwrap_or(0))),
             kind: KeyKind::Workspace,
@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    fn snapshot(keys: Vec<KeyRecord>) -> Snapshot {
+    pub(crate) fn snapshot(keys: Vec<KeyRecord>) -> Snapshot {
         let signing = SigningKeys::new([SigningKey::new(1, vec![1; 32])]).expect("a key");
         Snapshot::new(keys, Vec::new(), signing, Definitions::default())
     }

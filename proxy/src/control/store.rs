@@ -94,13 +94,19 @@ async fn version(client: &Transaction<'_>) -> Result<Version, StoreError> {
     Ok(Version(row.get(0)))
 }
 
+/// A transaction that sees everything as of one moment.
+async fn moment(client: &mut Client) -> Result<Transaction<'_>, StoreError> {
+    Ok(client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?)
+}
+
 /// Loads everything, as of one moment.
 ///
 /// # Errors
 /// Postgres can't be reached, the schema is missing, or there is no signing key.
 pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<(Snapshot, Version), StoreError> {
-    let loaded = load_unless(client, roles, None).await?;
-    loaded.ok_or_else(|| StoreError::Unreadable("it has no version".to_owned()))
+    let moment = moment(client).await?;
+    let version = version(&moment).await?;
+    Ok((read(moment, roles).await?, version))
 }
 
 /// The same, if it isn't the version that is known: very much may be there, and seldom changes.
@@ -110,15 +116,18 @@ pub async fn load(client: &mut Client, roles: &RoleNames) -> Result<(Snapshot, V
 pub async fn load_unless(
     client: &mut Client,
     roles: &RoleNames,
-    known: Option<&Version>,
+    known: &Version,
 ) -> Result<Option<(Snapshot, Version)>, StoreError> {
-    let snapshot =
-        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
-    let version = version(&snapshot).await?;
-    if known == Some(&version) {
-        snapshot.commit().await?;
+    let moment = moment(client).await?;
+    let version = version(&moment).await?;
+    if version == *known {
+        moment.commit().await?;
         return Ok(None);
     }
+    Ok(Some((read(moment, roles).await?, version)))
+}
+
+async fn read(snapshot: Transaction<'_>, roles: &RoleNames) -> Result<Snapshot, StoreError> {
     let workspaces = snapshot
         .query("SELECT id, name, status, channel_key FROM cordon.workspace ORDER BY name", &[])
         .await
@@ -151,8 +160,7 @@ pub async fn load_unless(
         let signing_keys = SigningKeys::new(signing).ok_or(StoreError::NoSigningKey)?;
         Ok::<_, StoreError>(Snapshot::new(keys, workspaces, signing_keys, quotas).with_channel_keys(channel_keys))
     });
-    let made = made.await.map_err(|_| StoreError::Unreadable("what was loaded".to_owned()))??;
-    Ok(Some((made, version)))
+    made.await.map_err(|_| StoreError::Unreadable("what was loaded".to_owned()))?
 }
 
 pub(super) fn missing(error: tokio_postgres::Error) -> StoreError {

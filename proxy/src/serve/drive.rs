@@ -258,10 +258,6 @@ impl Driver {
             self.from_client.taken(at, fresh);
             return Ok(Passed::NeedsServer);
         };
-        if self.unopened && self.registered.slot().ordered() == Some(Order::Revoked) {
-            // What carried its workspace is closed just now: no other connection is to carry it.
-            return Err(End::Fault(farewell(Order::Revoked)));
-        }
         if std::mem::take(&mut self.unopened) {
             attach(lease, &mut self.session, &self.registered, (&self.core, &self.database), lanes);
         }

@@ -30,7 +30,7 @@ async fn every_change_of_what_a_snapshot_is_made_of_is_another_version_and_nothi
     ];
     for change in &changes {
         admin.batch_execute(change).await.unwrap();
-        let loaded = store::load_unless(&mut client, &roles, Some(&version)).await.unwrap();
+        let loaded = store::load_unless(&mut client, &roles, &version).await.unwrap();
         version = loaded.unwrap_or_else(|| panic!("it is the same version behind {change}")).1;
         let nothing = [
             "vacuum (freeze, analyze) cordon.workspace, cordon.api_key",
@@ -40,7 +40,7 @@ async fn every_change_of_what_a_snapshot_is_made_of_is_another_version_and_nothi
         ];
         for no_change in nothing {
             admin.batch_execute(no_change).await.unwrap();
-            let loaded = store::load_unless(&mut client, &roles, Some(&version)).await.unwrap();
+            let loaded = store::load_unless(&mut client, &roles, &version).await.unwrap();
             assert!(loaded.is_none(), "it is another version behind {no_change}");
         }
     }

@@ -21,12 +21,19 @@ pub(super) struct Waiter {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     /// Tenants with waiters by their numbers in turn, the next one in front. However many wait, who comes and who goes is found.
-    turns: BTreeMap<u64, Tenant>,
-    /// The number that is given out next.
-    next_turn: u64,
+    turns: Turns,
     /// Their waiters.
     tenants: HashMap<Tenant, Waiting, ahash::RandomState>,
     places: HashMap<WaiterId, (Tenant, CoreId), ahash::RandomState>,
+}
+
+type Turns = BTreeMap<u64, Tenant>;
+
+/// Puts a tenant at the end of the turns. Its number there.
+fn last(turns: &mut Turns, tenant: Tenant) -> u64 {
+    let turn = turns.last_key_value().map_or(0, |(last, _)| last + 1);
+    turns.insert(turn, tenant);
+    turn
 }
 
 /// Those of a tenant.
@@ -49,9 +56,7 @@ impl Queue {
     pub(super) fn push(&mut self, tenant: Tenant, core: CoreId, id: WaiterId, home: Option<BackendId>, since: Instant) {
         let waiting = self.tenants.entry(tenant).or_default();
         if waiting.lines.is_empty() {
-            waiting.turn = self.next_turn;
-            self.turns.insert(waiting.turn, tenant);
-            self.next_turn += 1;
+            waiting.turn = last(&mut self.turns, tenant);
         }
         let waiter = Waiter { id, core, home, since };
         match waiting.lines.iter_mut().find(|(each, _)| *each == core) {
@@ -85,9 +90,7 @@ impl Queue {
             self.forget(tenant);
         } else if self.turns.len() > 1 {
             self.turns.remove(&waiting.turn);
-            waiting.turn = self.next_turn;
-            self.turns.insert(waiting.turn, tenant);
-            self.next_turn += 1;
+            waiting.turn = last(&mut self.turns, tenant);
         }
         Some(waiter)
     }

@@ -27,14 +27,15 @@ impl Driver {
             let mut lease = std::pin::pin!(self.homing.lease(&self.pool, &self.binding));
             let (core, socket, from_client) = (&self.core, &mut self.socket, &mut self.from_client);
             poll_fn(|context| {
+                // First, for who is told that its key was revoked takes no connection any more that would carry its workspace.
+                if let Some(order) = slot.ordered() {
+                    return Poll::Ready(Err(Waited::End(End::Fault(farewell(order)))));
+                }
                 if let Poll::Ready(leased) = lease.as_mut().poll(context) {
                     return Poll::Ready(leased.map_err(Waited::Refused));
                 }
                 if slot.was_cancelled() {
                     return Poll::Ready(Err(Waited::Refused(cancelled())));
-                }
-                if let Some(order) = slot.ordered() {
-                    return Poll::Ready(Err(Waited::End(End::Fault(farewell(order)))));
                 }
                 // A client that leaves while it waits gives up its place.
                 while from_client.len() < READ_BYTES {

@@ -8,6 +8,7 @@ mod repair;
 pub mod socket;
 mod startup;
 pub mod target;
+mod unix;
 
 pub use socket::{Detached, ServerSocket};
 pub use target::{Address, Approved, Passwords, Protocol, StartupSettings, Target};

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use super::unix::UnixSocket;
 use super::{Address, garbled, unreachable, write};
 use crate::domain::Fault;
 use crate::tls::{self, Connector};
@@ -28,7 +29,7 @@ pub enum ServerSocket {
     /// Plain TCP.
     Tcp(TcpStream),
     /// A Unix socket.
-    Unix(UnixStream),
+    Unix(UnixSocket),
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -57,7 +58,7 @@ impl ServerSocket {
     pub fn detach(self) -> io::Result<Detached> {
         Ok(match self {
             Self::Tcp(socket) => Detached::Tcp(socket.into_std()?),
-            Self::Unix(socket) => Detached::Unix(socket.into_std()?),
+            Self::Unix(socket) => Detached::Unix(socket.into_std()),
             Self::Tls(socket) => Detached::Tls(socket),
         })
     }
@@ -66,7 +67,7 @@ impl ServerSocket {
     pub fn attach(detached: Detached) -> io::Result<Self> {
         Ok(match detached {
             Detached::Tcp(socket) => Self::Tcp(TcpStream::from_std(socket)?),
-            Detached::Unix(socket) => Self::Unix(UnixStream::from_std(socket)?),
+            Detached::Unix(socket) => Self::Unix(UnixSocket::new(socket)?),
             Detached::Tls(socket) => Self::Tls(socket),
         })
     }
@@ -94,7 +95,8 @@ pub(super) async fn open(address: &Address, tls: Option<&Connector>) -> Result<S
     match address {
         Address::Unix { directory, port } => {
             let path = directory.join(format!(".s.PGSQL.{port}"));
-            UnixStream::connect(path).await.map(ServerSocket::Unix).map_err(failed)
+            let socket = UnixStream::connect(path).await.and_then(UnixStream::into_std).map_err(failed)?;
+            UnixSocket::new(socket).map(ServerSocket::Unix).map_err(failed)
         }
         Address::Tcp { host, port } => {
             let socket = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;

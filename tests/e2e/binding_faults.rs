@@ -12,6 +12,15 @@ const ROUNDS: usize = 120;
 
 /// Every tenth time a bind ends as Postgres ends a statement for which there is no memory.
 const OUT_OF_MEMORY: &str = "\
+    alter function cordon.bind(text) rename to true_bind; \
+    create function cordon.bind(bound text) returns text language plpgsql as $$ begin \
+        if random() < 0.1 then raise 'out of memory' using errcode = '53200'; end if; return cordon.true_bind(bound); end $$; \
+    grant execute on function cordon.bind(text) to public; \
+    select pg_terminate_backend(pid) from pg_stat_activity where usename = 'pgcordon_app'";
+
+/// The same in a database that was made by a version that knew no other way to bind than four calls.
+const OUT_OF_MEMORY_BEFORE: &str = "\
+    drop function cordon.bind(text); \
     alter function cordon.mark() rename to true_mark; \
     create function cordon.mark() returns bool language plpgsql as $$ begin \
         if random() < 0.1 then raise 'out of memory' using errcode = '53200'; end if; return cordon.true_mark(); end $$; \
@@ -27,9 +36,18 @@ struct Seen {
 
 #[test]
 fn a_bind_that_fails_lets_no_statement_run_in_another_workspace() {
+    no_statement_goes_astray(OUT_OF_MEMORY);
+}
+
+#[test]
+fn a_bind_of_an_older_schema_that_fails_lets_none_either() {
+    no_statement_goes_astray(OUT_OF_MEMORY_BEFORE);
+}
+
+fn no_statement_goes_astray(out_of_memory: &str) {
     let dev = &Dev::start(&["--pool-size", "2"]);
     let mut admin = dev.admin();
-    admin.query(OUT_OF_MEMORY);
+    admin.query(out_of_memory);
     let (stop, seen) = (AtomicBool::new(false), Seen::default());
     thread::scope(|scope| {
         let fault = scope.spawn(|| hit(dev, &stop));

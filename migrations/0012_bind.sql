@@ -32,14 +32,16 @@ REVOKE ALL ON FUNCTION cordon.kept_key() FROM PUBLIC;
 -- Both domains pass always, and do nothing but for the owner of this schema: whoever converts to them chooses the value.
 DO $do$
 DECLARE
-    -- Eight bytes of epoch, then the two pads. Where the epoch isn't in force, nothing is marked.
+    -- Eight bytes of epoch, then the two pads. Where the epoch isn't in force there is no key, and so no mark.
     keeps pg_catalog.text := $check$
         CASE
             WHEN CURRENT_USER OPERATOR(pg_catalog.<>) %L::pg_catalog.name THEN true
-            WHEN pg_catalog.substring(VALUE, 1, 8) OPERATOR(pg_catalog.=)
-                pg_catalog.int8send(pg_catalog.pg_sequence_last_value('cordon.epoch_in_force'::pg_catalog.regclass))
-            THEN pg_catalog.substring(VALUE, 9)::cordon.attestation IS NOT NULL
-            ELSE NULL::pg_catalog.bytea::cordon.attestation IS NULL
+            WHEN CASE
+                WHEN pg_catalog.substring(VALUE, 1, 8) OPERATOR(pg_catalog.=)
+                    pg_catalog.int8send(pg_catalog.pg_sequence_last_value('cordon.epoch_in_force'::pg_catalog.regclass))
+                THEN pg_catalog.substring(VALUE, 9)
+            END::cordon.attestation IS NULL THEN true
+            ELSE true
         END
     $check$;
     -- Workspace, seal and random seed, with | between them. The settings are set and verified, so how the value is taken apart decides
@@ -51,9 +53,11 @@ DECLARE
             WHEN pg_catalog.set_config('app.workspace_id', pg_catalog.split_part(VALUE, '|', 1), false) IS NULL THEN false
             WHEN pg_catalog.set_config('app.workspace_seal', pg_catalog.split_part(VALUE, '|', 2), false) IS NULL THEN false
             WHEN pg_catalog.setseed(pg_catalog.split_part(VALUE, '|', 3)::pg_catalog.float8) IS NULL THEN false
-            WHEN cordon.kept_key()::cordon.keeping IS NULL THEN cordon.mark() IS NOT NULL
-            WHEN nullif(pg_catalog.replace(pg_catalog.current_setting('app.workspace_id', true), '-', ''), '')
-                OPERATOR(pg_catalog.=) pg_catalog.current_setting('backtrace_functions', true) THEN true
+            WHEN CASE
+                WHEN cordon.kept_key()::cordon.keeping IS NULL THEN false
+                ELSE nullif(pg_catalog.replace(pg_catalog.current_setting('app.workspace_id', true), '-', ''), '')
+                    OPERATOR(pg_catalog.=) pg_catalog.current_setting('backtrace_functions', true)
+            END THEN true
             ELSE cordon.mark() IS NOT NULL
         END
     $check$;

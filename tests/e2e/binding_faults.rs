@@ -132,3 +132,37 @@ fn work(dev: &Dev, place: usize, number: usize, seen: &Seen) {
         }
     }
 }
+
+/// A `cordon.mark()` that no bind survives.
+const NO_MARK: &str = "create or replace function cordon.mark() returns bool language plpgsql security definer \
+    set search_path = pg_catalog, pg_temp as $$ begin raise 'asked to mark'; end $$";
+const AGAIN: &str = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'pgcordon_app'";
+const WHOSE: &str = "select string_agg(distinct \"workspaceId\"::text, ',') from \"Segment\"";
+
+#[test]
+fn a_bind_is_one_call_and_goes_by_mark_where_the_schema_is_older() {
+    let dev = &Dev::start(&["--pool-size", "1"]);
+    let mut admin = dev.admin();
+    admin.query(NO_MARK);
+    let ids = [0, 1].map(|place| dev.text(&format!("/workspaces/{place}/id")).to_owned());
+    let mut clients = [dev.acme(), dev.globex()].map(Wire::open);
+    for _ in 0..5 {
+        for (client, own) in clients.iter_mut().zip(&ids) {
+            assert_eq!(client.value(WHOSE), *own);
+        }
+    }
+    // A tenant that calls it itself, by its number: nothing is gained.
+    let number = admin.value("select 'cordon.bind(text)'::regprocedure::oid").parse().unwrap();
+    let forged = format!("{}|99999999999.{}|0", ids[1], "0".repeat(64));
+    clients[0].send(&[wire::function_call(number, &[&forged]), wire::query(WHOSE)].concat());
+    let told = clients[0].cycles(2);
+    assert!(!told.contains(&ids[1]) && told.contains("E("), "{told}");
+    assert_eq!(clients[0].value(WHOSE), ids[0]);
+    admin.query("drop function cordon.bind(text)");
+    admin.query(AGAIN);
+    let mut client = Wire::open(dev.acme());
+    let told = client.query(WHOSE);
+    assert!(told.starts_with("E("), "it was bound by something else than mark(): {told}");
+    admin.query("create or replace function cordon.mark() returns bool language sql return false");
+    assert_eq!(Wire::open(dev.acme()).value(WHOSE), ids[0]);
+}

@@ -47,9 +47,9 @@ const EPOCHS: [&str; 2] = ["another_epoch A 29 1 2 3 4 6", "another_epoch_when_e
 fn keeps(owner: &str) -> String {
     format!(
         "CHECK ( CASE WHEN (CURRENT_USER <> '{}'::name) THEN true \
+         WHEN (( CASE \
          WHEN (\"substring\"(VALUE, 1, 8) = int8send(pg_sequence_last_value('cordon.epoch_in_force'::regclass))) \
-         THEN ((\"substring\"(VALUE, 9))::cordon.attestation IS NOT NULL) \
-         ELSE ((NULL::bytea)::cordon.attestation IS NULL) END)",
+         THEN \"substring\"(VALUE, 9) ELSE NULL::bytea END)::cordon.attestation IS NULL) THEN true ELSE true END)",
         owner.replace('\'', "''")
     )
 }
@@ -62,9 +62,9 @@ fn binds(names: &ContextNames, owner: &str) -> String {
          WHEN (set_config('{workspace}'::text, split_part(VALUE, '|'::text, 1), false) IS NULL) THEN false \
          WHEN (set_config('{seal}'::text, split_part(VALUE, '|'::text, 2), false) IS NULL) THEN false \
          WHEN (setseed((split_part(VALUE, '|'::text, 3))::double precision) IS NULL) THEN false \
-         WHEN ((cordon.kept_key())::cordon.keeping IS NULL) THEN (cordon.mark() IS NOT NULL) \
-         WHEN (NULLIF(replace(current_setting('{workspace}'::text, true), '-'::text, ''::text), ''::text) \
-         = current_setting('backtrace_functions'::text, true)) THEN true \
+         WHEN CASE WHEN ((cordon.kept_key())::cordon.keeping IS NULL) THEN false \
+         ELSE (NULLIF(replace(current_setting('{workspace}'::text, true), '-'::text, ''::text), ''::text) \
+         = current_setting('backtrace_functions'::text, true)) END THEN true \
          ELSE (cordon.mark() IS NOT NULL) END)",
         owner.replace('\'', "''")
     )

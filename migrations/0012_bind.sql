@@ -14,16 +14,22 @@
 -- To change one of the domains: see 0011_attestation.sql.
 CREATE SEQUENCE cordon.epoch_in_force AS pg_catalog.int8 MINVALUE 0;
 REVOKE ALL ON SEQUENCE cordon.epoch_in_force FROM PUBLIC;
-ALTER TABLE cordon.signing_key ADD COLUMN epoch pg_catalog.int8;
 
--- The key to keep, with its epoch: one row, so that they belong together. Nobody calls it but the CHECK, for the owner of this schema.
+-- Which key has which. A table of its own: to add a column waits for every transaction that has read the keys, and every bind waits behind it.
+CREATE TABLE cordon.key_epoch (
+    key_id integer PRIMARY KEY,
+    epoch pg_catalog.int8 NOT NULL
+);
+
+-- The key to keep, with its epoch: of one snapshot, so that they belong together. Nobody calls it but the CHECK, for the owner of this schema.
 CREATE FUNCTION cordon.kept_key() RETURNS pg_catalog.bytea
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
     RETURN (
-        SELECT pg_catalog.int8send(k.epoch) OPERATOR(pg_catalog.||) k.inner_pad OPERATOR(pg_catalog.||) k.outer_pad
-        FROM cordon.signing_key AS k WHERE k.retired_at IS NULL ORDER BY k.id DESC LIMIT 1
+        SELECT pg_catalog.int8send(e.epoch) OPERATOR(pg_catalog.||) k.inner_pad OPERATOR(pg_catalog.||) k.outer_pad
+        FROM cordon.signing_key AS k JOIN cordon.key_epoch AS e ON e.key_id OPERATOR(pg_catalog.=) k.id
+        WHERE k.retired_at IS NULL ORDER BY k.id DESC LIMIT 1
     );
 END
 $function$;
@@ -84,9 +90,12 @@ DECLARE
     another pg_catalog.int8 := ('x' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.replace(pg_catalog.gen_random_uuid()::pg_catalog.text, '-', ''), 1, 12))::pg_catalog.bit(48)::pg_catalog.int8;
 BEGIN
     PERFORM pg_catalog.setval('cordon.epoch_in_force'::pg_catalog.regclass, another);
-    -- Asked again of a row that another transaction has changed meanwhile.
-    UPDATE cordon.signing_key AS k SET epoch = another WHERE k.retired_at IS NULL
-        AND k.id OPERATOR(pg_catalog.=) (SELECT pg_catalog.max(n.id) FROM cordon.signing_key AS n WHERE n.retired_at IS NULL);
+    -- Locked, so that who ends it comes later, with another epoch, or has ended it already.
+    INSERT INTO cordon.key_epoch AS e (key_id, epoch)
+        SELECT k.id, another FROM cordon.signing_key AS k WHERE k.retired_at IS NULL
+            AND k.id OPERATOR(pg_catalog.=) (SELECT pg_catalog.max(n.id) FROM cordon.signing_key AS n WHERE n.retired_at IS NULL)
+            FOR UPDATE
+        ON CONFLICT (key_id) DO UPDATE SET epoch = excluded.epoch;
     -- A change to a constraint has the CHECKs of all domains planned anew, in every server process (Postgres source, utils/cache/typcache.c).
     ALTER DOMAIN cordon.binding RENAME CONSTRAINT binds TO bound;
     ALTER DOMAIN cordon.binding RENAME CONSTRAINT bound TO binds;

@@ -31,6 +31,7 @@ async fn it_does_what_the_four_calls_do_and_echoes_what_it_was_given() {
     database.admin().await.batch_execute(SLOW).await.unwrap();
     for workspace in [A, B, A] {
         let seal = database.seal(workspace, pid(&client).await, 0).await;
+        client.batch_execute("set default_transaction_read_only = on").await.unwrap();
         assert_eq!(text(&client, &call(workspace, &seal)).await, format!("{workspace}|{seal}|0.5"));
         let random = text(&client, "select random()").await;
         assert_eq!(text(&client, CONTEXT).await, format!("{workspace} {seal} {}", workspace.replace('-', "")));
@@ -231,6 +232,8 @@ async fn a_tenant_reaches_neither_the_kept_key_nor_the_epoch() {
         "select setval('cordon.epoch_in_force', 1)",
         "select last_value from cordon.epoch_in_force",
         "alter sequence cordon.epoch_in_force restart",
+        "select * from cordon.key_epoch",
+        "insert into cordon.key_epoch values (1, 1)",
         "begin; lock cordon.epoch_in_force",
         "select cordon.another_epoch()",
     ] {
@@ -294,4 +297,19 @@ async fn nothing_that_a_user_may_shadow_or_set_changes_it_or_prints_the_key() {
     assert!(told.is_empty(), "a shadow was called: {told:?}");
     assert!(said.contains(&format!("marked {}", A.replace('-', ""))), "it isn't bound");
     assert!(said.contains("inner_pad") && said.contains("PLANNEDSTMT"), "the server isn't talkative");
+}
+
+#[tokio::test]
+async fn a_key_that_is_ended_meanwhile_isnt_given_an_epoch() {
+    let database = Database::protected().await;
+    let (client, admin, other) = (database.connect(APPLICATION).await, database.admin().await, database.admin().await);
+    let call = true_call(&database, &client, A).await;
+    other.batch_execute("begin; update cordon.signing_key set retired_at = now()").await.unwrap();
+    let retired = ANOTHER_KEY.replace("outer_pad)", "outer_pad, retired_at)") + ", now()";
+    // Had it not waited for who ends the key, that would count again, and in a process that had kept it then, for good.
+    admin.batch_execute("set lock_timeout = '100ms'").await.unwrap();
+    assert_eq!(refusal(&admin, &retired).await, "55P03");
+    assert_eq!(refusal(&client, &call).await, "", "it hasn't ended yet");
+    other.batch_execute("commit").await.unwrap();
+    assert_eq!(refusal(&client, &call).await, "42501");
 }

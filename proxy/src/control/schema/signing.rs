@@ -55,9 +55,10 @@ pub(super) async fn first(client: &Client) -> Result<(), SchemaError> {
 pub(super) async fn keep(client: &Client) -> Result<(), SchemaError> {
     client
         .batch_execute(
-            "UPDATE cordon.signing_key SET retired_at = NULL WHERE retired_at IS NULL \
+            "UPDATE cordon.signing_key AS k SET retired_at = NULL WHERE retired_at IS NULL \
                  AND id = (SELECT pg_catalog.max(id) FROM cordon.signing_key WHERE retired_at IS NULL) \
-                 AND epoch IS DISTINCT FROM pg_catalog.pg_sequence_last_value('cordon.epoch_in_force')",
+                 AND NOT EXISTS (SELECT FROM cordon.key_epoch AS e WHERE e.key_id = k.id \
+                     AND e.epoch = pg_catalog.pg_sequence_last_value('cordon.epoch_in_force'))",
         )
         .await
         .map_err(SchemaError::at("the epoch of the newest key of the seals"))

@@ -208,7 +208,7 @@ pub(super) const ALL: &[Rule] = &[
         sql: "SELECT 'low', 'cordon.signing_key', 'the newest key isn''t the one that server processes keep: each change of workspace plans its bind anew, which about doubles what it costs',
                 'pgcordon migrate'
             FROM cordon.signing_key k WHERE k.retired_at IS NULL AND k.id = (SELECT max(id) FROM cordon.signing_key WHERE retired_at IS NULL)
-                AND k.epoch IS DISTINCT FROM pg_sequence_last_value('cordon.epoch_in_force')",
+                AND NOT EXISTS (SELECT FROM cordon.key_epoch e WHERE e.key_id = k.id AND e.epoch = pg_sequence_last_value('cordon.epoch_in_force'))",
     },
     Rule {
         id: "create-granted",

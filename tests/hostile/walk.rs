@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 const CANARY: &str = "canary-of-globex";
 
 /// `{own}` and `{theirs}` are workspaces, `{seal}` is the seal that the attacker was given last.
-const STEPS: [&str; 52] = [
+const STEPS: [&str; 55] = [
     "set app.workspace_id = '{theirs}'",
     "set local app.workspace_id = '{theirs}'",
     "select set_config('app.workspace_id', '{theirs}', false)",

@@ -12,6 +12,15 @@ const ROUNDS: usize = 120;
 
 /// Every tenth time a bind ends as Postgres ends a statement for which there is no memory.
 const OUT_OF_MEMORY: &str = "\
+    alter function cordon.bind(text) rename to true_bind; \
+    create function cordon.bind(bound text) returns text language plpgsql as $$ begin \
+        if random() < 0.1 then raise 'out of memory' using errcode = '53200'; end if; return cordon.true_bind(bound); end $$; \
+    grant execute on function cordon.bind(text) to public; \
+    select pg_terminate_backend(pid) from pg_stat_activity where usename = 'pgcordon_app'";
+
+/// The same in a database that was made by a version that knew no other way to bind than four calls.
+const OUT_OF_MEMORY_BEFORE: &str = "\
+    drop function cordon.bind(text); \
     alter function cordon.mark() rename to true_mark; \
     create function cordon.mark() returns bool language plpgsql as $$ begin \
         if random() < 0.1 then raise 'out of memory' using errcode = '53200'; end if; return cordon.true_mark(); end $$; \
@@ -27,9 +36,18 @@ struct Seen {
 
 #[test]
 fn a_bind_that_fails_lets_no_statement_run_in_another_workspace() {
+    no_statement_goes_astray(OUT_OF_MEMORY);
+}
+
+#[test]
+fn a_bind_of_an_older_schema_that_fails_lets_none_either() {
+    no_statement_goes_astray(OUT_OF_MEMORY_BEFORE);
+}
+
+fn no_statement_goes_astray(out_of_memory: &str) {
     let dev = &Dev::start(&["--pool-size", "2"]);
     let mut admin = dev.admin();
-    admin.query(OUT_OF_MEMORY);
+    admin.query(out_of_memory);
     let (stop, seen) = (AtomicBool::new(false), Seen::default());
     thread::scope(|scope| {
         let fault = scope.spawn(|| hit(dev, &stop));
@@ -113,4 +131,38 @@ fn work(dev: &Dev, place: usize, number: usize, seen: &Seen) {
             }
         }
     }
+}
+
+/// A `cordon.mark()` that no bind survives.
+const NO_MARK: &str = "create or replace function cordon.mark() returns bool language plpgsql security definer \
+    set search_path = pg_catalog, pg_temp as $$ begin raise 'asked to mark'; end $$";
+const AGAIN: &str = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'pgcordon_app'";
+const WHOSE: &str = "select string_agg(distinct \"workspaceId\"::text, ',') from \"Segment\"";
+
+#[test]
+fn a_bind_is_one_call_and_goes_by_mark_where_the_schema_is_older() {
+    let dev = &Dev::start(&["--pool-size", "1"]);
+    let mut admin = dev.admin();
+    admin.query(NO_MARK);
+    let ids = [0, 1].map(|place| dev.text(&format!("/workspaces/{place}/id")).to_owned());
+    let mut clients = [dev.acme(), dev.globex()].map(Wire::open);
+    for _ in 0..5 {
+        for (client, own) in clients.iter_mut().zip(&ids) {
+            assert_eq!(client.value(WHOSE), *own);
+        }
+    }
+    // A tenant that calls it itself, by its number: nothing is gained.
+    let number = admin.value("select 'cordon.bind(text)'::regprocedure::oid").parse().unwrap();
+    let forged = format!("{}|99999999999.{}|0", ids[1], "0".repeat(64));
+    clients[0].send(&[wire::function_call(number, &[&forged]), wire::query(WHOSE)].concat());
+    let told = clients[0].cycles(2);
+    assert!(!told.contains(&ids[1]) && told.contains("E("), "{told}");
+    assert_eq!(clients[0].value(WHOSE), ids[0]);
+    admin.query("drop function cordon.bind(text)");
+    admin.query(AGAIN);
+    let mut client = Wire::open(dev.acme());
+    let told = client.query(WHOSE);
+    assert!(told.starts_with("E("), "it was bound by something else than mark(): {told}");
+    admin.query("create or replace function cordon.mark() returns bool language sql return false");
+    assert_eq!(Wire::open(dev.acme()).value(WHOSE), ids[0]);
 }

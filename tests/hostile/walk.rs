@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 const CANARY: &str = "canary-of-globex";
 
 /// `{own}` and `{theirs}` are workspaces, `{seal}` is the seal that the attacker was given last.
-const STEPS: [&str; 52] = [
+const STEPS: [&str; 55] = [
     "set app.workspace_id = '{theirs}'",
     "set local app.workspace_id = '{theirs}'",
     "select set_config('app.workspace_id', '{theirs}', false)",
@@ -44,6 +44,9 @@ const STEPS: [&str; 52] = [
     "select cordon.mark()",
     "select cordon.mark()",
     "select cordon.mark() from \"Secret\"",
+    "select cordon.bind('{theirs}|' || current_setting('app.workspace_seal') || '|0.1')",
+    "select cordon.bind('{own}|' || current_setting('app.workspace_seal') || '|0.1')",
+    "select cordon.bind('|' || current_setting('app.workspace_seal') || '|0'), set_config('app.workspace_id', '{theirs}', false)",
     "select cordon.sealed_workspace_id()",
     "select set_config('app.workspace_id', '', true), cordon.mark(), set_config('app.workspace_id', '{theirs}', true)",
     "select set_config('app.workspace_id', '{own}', false), cordon.mark(), set_config('app.workspace_id', '{theirs}', false)",

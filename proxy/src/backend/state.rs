@@ -9,7 +9,7 @@ use super::sequences::Sequences;
 use super::settings::Settings;
 use super::statement::{Body, Moment, Parsing};
 use crate::domain::limits::{BACKEND_STATEMENT_BYTES_MAX, BACKEND_STATEMENTS_MAX};
-use crate::tenant::{MeterTag, SigningKey};
+use crate::tenant::{BindBy, MeterTag, SigningKey};
 
 /// A session of ours, told apart from all others while the process lives.
 pub type SessionId = u64;
@@ -19,7 +19,7 @@ pub type SessionId = u64;
 pub struct BackendState {
     pid: i32,
     clock_offset: i64,
-    mark: Option<u32>,
+    bind_by: BindBy,
     /// Until when by our clock, and with which key.
     sealed: Option<(i64, i32)>,
     /// With the number of the key that it is made with.
@@ -64,7 +64,7 @@ impl BackendState {
         Self {
             pid,
             clock_offset,
-            mark: None,
+            bind_by: BindBy::default(),
             sealed: None,
             meter_tag: None,
             settings: Settings::none(),
@@ -97,15 +97,15 @@ impl BackendState {
         Self { reported, ..self }
     }
 
-    /// The same, in a database that has `cordon.mark()` under this number.
+    /// The same, in a database that is bound like this.
     #[must_use]
-    pub fn marking(self, mark: Option<u32>) -> Self {
-        Self { mark, ..self }
+    pub fn bound_by(self, bind_by: BindBy) -> Self {
+        Self { bind_by, ..self }
     }
 
-    /// The number of the function that has a seal verified once for each bind.
-    pub const fn mark(&self) -> Option<u32> {
-        self.mark
+    /// How its database is bound.
+    pub const fn bind_by(&self) -> BindBy {
+        self.bind_by
     }
 
     /// What the server has reported of its settings, whoever was served.

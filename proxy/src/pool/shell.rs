@@ -367,7 +367,7 @@ impl Pool {
                 let id = self.shared.new_id();
                 let reported = Parameters::of(connection.parameters.iter().map(|(name, value)| (name, value)));
                 let state = BackendState::new(connection.pid, connection.clock_offset)
-                    .marking(connection.mark)
+                    .bound_by(connection.bind_by)
                     .reporting(Arc::new(reported));
                 let backend = Box::new(Backend { id, core: self.core, connection, state, gap: None });
                 let pid = backend.connection.pid;

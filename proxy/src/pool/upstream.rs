@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::domain::limits::{CANCEL_TIMEOUT, CANCELS_MAX};
 use crate::domain::{Fault, Origin, SqlState, clock};
+use crate::tenant::BindBy;
 
 /// A server connection, idle: its ReadyForQuery has been seen, nothing is in flight and no tenant has used it.
 pub struct ServerConnection {
@@ -35,8 +36,8 @@ pub struct ServerConnection {
     pub parameters: Vec<(String, String)>,
     /// The database's clock minus ours, in seconds.
     pub clock_offset: i64,
-    /// The number of the database's `cordon.mark()`, if it has one.
-    pub mark: Option<u32>,
+    /// How the database is bound.
+    pub bind_by: BindBy,
 }
 
 impl fmt::Debug for ServerConnection {
@@ -116,8 +117,8 @@ impl Upstream {
         let inspected = inspect::inspect(&mut frames, &self.target, &mut session.parameters, database, role).await?;
         frames.finish()?;
         let login::Session { pid, secret, parameters } = session;
-        let inspect::Inspected { clock_offset, mark } = inspected;
-        Ok(ServerConnection { socket, pid, secret, parameters, clock_offset, mark })
+        let inspect::Inspected { clock_offset, bind_by } = inspected;
+        Ok(ServerConnection { socket, pid, secret, parameters, clock_offset, bind_by })
     }
 
     async fn open(&self) -> Result<ServerSocket, Fault> {

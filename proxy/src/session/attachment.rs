@@ -64,12 +64,11 @@ impl Session {
         }
         let database_now = core.now.saturating_add(backend.clock_offset());
         let seal = Seal::new(key, workspace, backend.pid(), database_now);
-        let (sealed, mark) = ((workspace, &seal), backend.mark());
-        context::bind(lanes.server.author(input), core.names, sealed, mark, (core.seed)());
-        seal.as_str().clone_into(&mut self.sealed_with);
+        let (sealed, by) = ((workspace, &seal), backend.bind_by());
+        context::bind(lanes.server.author(input), core.names, sealed, by, (core.seed)(), &mut self.bind_echo);
         backend.tag_meters(key);
-        for step in BindStep::all(mark.is_some()) {
-            self.expects.push(Expect::Injected(Injected::Bind(step)), &mut lanes.client);
+        for step in BindStep::all(by) {
+            self.expects.push(Expect::Injected(Injected::Bind(*step)), &mut lanes.client);
         }
         let half_life = i64::try_from(SEAL_LIFE.as_secs() / 2).unwrap_or(0);
         backend.sealed(core.now.saturating_add(half_life), key.id());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::backend::{Moment, Name};
 use crate::domain::Fault;
+use crate::tenant::BindBy;
 use crate::wire::{Outbound, author};
 
 use super::statements::Statement;
@@ -174,14 +175,23 @@ pub(super) enum BindStep {
     Mark,
     /// The random seed is set.
     Seed,
+    /// All of it, and the seal is echoed.
+    Whole,
 }
 
 impl BindStep {
-    /// All of them; whether there is a function that marks depends on the database.
-    pub(super) fn all(marks: bool) -> impl Iterator<Item = Self> {
-        [Self::Workspace, Self::Seal, Self::Mark, Self::Seed]
-            .into_iter()
-            .filter(move |step| marks || *step != Self::Mark)
+    /// All of them, as the database is bound.
+    pub(super) const fn all(by: BindBy) -> &'static [Self] {
+        match by {
+            BindBy::Settings => &[Self::Workspace, Self::Seal, Self::Seed],
+            BindBy::Mark(_) => &[Self::Workspace, Self::Seal, Self::Mark, Self::Seed],
+            BindBy::Call(_) => &[Self::Whole],
+        }
+    }
+
+    /// Whether its answer says the seal.
+    pub(super) const fn echoes(self) -> bool {
+        matches!(self, Self::Seal | Self::Whole)
     }
 }
 

@@ -165,8 +165,8 @@ pub struct Session {
     copy_failed: bool,
     /// The copy was told to fail, for the client sent something else than data.
     copy_refused: bool,
-    /// The seal of the bind that is on its way.
-    sealed_with: String,
+    /// What the answer to the bind that is on its way must say.
+    bind_echo: String,
     /// The server connection broke the protocol.
     broken: bool,
     /// What the client's transaction has done.
@@ -253,7 +253,7 @@ impl Session {
             copy_synced: 0,
             copy_failed: false,
             copy_refused: false,
-            sealed_with: String::new(),
+            bind_echo: String::new(),
             broken: false,
             transaction: Transaction::default(),
             portals: Portals::default(),

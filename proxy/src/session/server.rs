@@ -13,7 +13,7 @@ use crate::wire::{Frame, author, inject, open};
 use super::admission::Request;
 use super::asynchronous::parameter;
 use super::errors::{is_cancelled, unbound, undo};
-use super::expect::{BindStep, Bound, CopyInput, Expect, Injected, Parsed};
+use super::expect::{Bound, CopyInput, Expect, Injected, Parsed};
 use super::reports::may_be_report;
 use super::{Core, Lanes, Progress, Session};
 
@@ -436,7 +436,7 @@ impl Session {
             Some(Expect::Injected(Injected::Bind(step))) => {
                 // Only who has the signing key can say the seal: an answer that a client smuggled in isn't taken for this one.
                 let echoed = open::function_result(seen).ok().flatten();
-                if *step == BindStep::Seal && echoed != Some(self.sealed_with.as_bytes()) {
+                if step.echoes() && echoed != Some(self.bind_echo.as_bytes()) {
                     return Err(broken("another seal was set than was asked for"));
                 }
                 Ok(Fate::Swallow)

@@ -159,7 +159,7 @@ impl Stage {
     /// The server sends; what goes to the client is returned.
     /// `V(seal)` stands for the echo of the seal that was asked for.
     fn server(&mut self, script: &str) -> String {
-        let bytes = script_bytes(&script.replace("V(seal)", &format!("V({})", self.session.sealed_with)));
+        let bytes = script_bytes(&script.replace("V(seal)", &format!("V({})", self.session.bind_echo)));
         let (taken, progress) = self
             .lent(|session, backend, core, lanes| session.on_server(&bytes, backend, core, lanes))
             .expect("no fault");
@@ -268,11 +268,17 @@ fn function_word(body: &[u8]) -> String {
         let end = at + 4 + usize::try_from(length).unwrap_or(0);
         (String::from_utf8_lossy(&body[at + 4..end]).into_owned(), end)
     };
+    if body[8..10] == [0, 0] {
+        return "mark".to_owned();
+    }
     let (setting, next) = argument(10);
     let value = if name == "set" { argument(next).0 } else { String::new() };
     match setting.as_str() {
         "app.workspace_id" => "bind".to_owned(),
         "app.workspace_seal" => "seal".to_owned(),
+        whole if whole.starts_with("00000000-0000-0000-0000-00000000000a|") && whole.ends_with("|0.5") => {
+            "whole".to_owned()
+        }
         _ => format!("{name}({setting}={value})"),
     }
 }

@@ -28,23 +28,43 @@ impl ContextNames {
     }
 }
 
+/// By what a database lets itself be bound, with the number that the function has there. The migrations tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BindBy {
+    /// The settings alone: each statement verifies its seal.
+    #[default]
+    Settings,
+    /// The same, and `cordon.mark()`: it has the seal verified now, once for all statements to come.
+    Mark(u32),
+    /// `cordon.bind()`, which does all of it.
+    Call(u32),
+}
+
 /// Writes the bind. By FunctionCalls, because an unnamed Parse would destroy the client's own unnamed statement; the
 /// seed because `random()`'s state outlives DISCARD ALL and would show the next tenant the last one's sequence.
 ///
-/// `mark` is the number of `cordon.mark()` in this database: it has the seal verified now, once for all statements to come.
+/// `echo` becomes what its answer must say, for nobody else can: the seal, or what it is in.
 pub fn bind(
     out: &mut BytesMut,
     names: &ContextNames,
     (workspace, seal): (WorkspaceId, &Seal),
-    mark: Option<u32>,
+    by: BindBy,
     seed: f64,
+    echo: &mut String,
 ) {
     let mut uuid = [0; uuid::fmt::Hyphenated::LENGTH];
-    let uuid = workspace.uuid().hyphenated().encode_lower(&mut uuid);
+    let uuid = &*workspace.uuid().hyphenated().encode_lower(&mut uuid);
+    let seed = seed.to_string();
+    echo.clear();
+    if let BindBy::Call(bind) = by {
+        echo.extend([uuid, "|", seal.as_str(), "|", &seed]);
+        return function_call(out, bind, &[Some(echo.as_bytes())]);
+    }
+    echo.push_str(seal.as_str());
     set_config(out, names.workspace.as_bytes(), Some(uuid.as_bytes()));
-    set_config(out, names.seal.as_bytes(), Some(seal.as_str().as_bytes()));
-    if let Some(mark) = mark {
+    set_config(out, names.seal.as_bytes(), Some(echo.as_bytes()));
+    if let BindBy::Mark(mark) = by {
         function_call(out, mark, &[]);
     }
-    function_call(out, SETSEED_OID, &[Some(seed.to_string().as_bytes())]);
+    function_call(out, SETSEED_OID, &[Some(seed.as_bytes())]);
 }

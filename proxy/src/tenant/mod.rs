@@ -10,7 +10,7 @@ pub mod seal;
 
 pub use binding::{Binding, Tenant};
 pub use channel::ChannelKey;
-pub use context::ContextNames;
+pub use context::{BindBy, ContextNames};
 pub use guard::Guard;
 pub use meter_tag::MeterTag;
 pub use seal::{Seal, SigningKey, SigningKeys};

@@ -12,7 +12,7 @@ async fn findings(database: &Database) -> Vec<Finding> {
 }
 
 /// What breaks a wall, the rule that must see it, how bad it is, and what heals it where the server is shared.
-const BREAKS: [(&str, &str, Severity, &str); 48] = [
+const BREAKS: [(&str, &str, Severity, &str); 55] = [
     (
         "create table t (workspace_id uuid); create index on t (workspace_id); grant select on t to pgcordon_app",
         "table-without-policy",
@@ -193,6 +193,50 @@ const BREAKS: [(&str, &str, Severity, &str); 48] = [
          return case when coalesce(current_setting('app.workspace_id', true), '') = '' then null
              when replace(current_setting('app.workspace_id', true), '-', '') = current_setting('backtrace_functions', true)
              then current_setting('backtrace_functions', true)::uuid else cordon.sealed_workspace_id() end",
+    ),
+    (
+        "alter domain cordon.binding add constraint more check (value is not null)",
+        "sealed-function",
+        Severity::Critical,
+        "alter domain cordon.binding drop constraint more",
+    ),
+    (
+        "alter domain cordon.keeping owner to pgcordon_owner",
+        "sealed-function",
+        Severity::Critical,
+        "alter domain cordon.keeping owner to cordon",
+    ),
+    (
+        "alter table cordon.signing_key enable trigger another_epoch",
+        "sealed-function",
+        Severity::Critical,
+        "alter table cordon.signing_key enable always trigger another_epoch",
+    ),
+    (
+        "alter table cordon.signing_key disable trigger another_epoch_when_emptied",
+        "sealed-function",
+        Severity::Critical,
+        "alter table cordon.signing_key enable always trigger another_epoch_when_emptied",
+    ),
+    (
+        "drop function cordon.bind(text); create function cordon.bind(bound text) returns text language plpgsql strict security definer as $$\nBEGIN\n    RETURN bound;\nEND\n$$; \
+         alter function cordon.bind(text) owner to cordon",
+        "sealed-function",
+        Severity::Critical,
+        "drop function cordon.bind(text); create function cordon.bind(bound text) returns cordon.binding language plpgsql strict security definer as $$\nBEGIN\n    RETURN bound;\nEND\n$$; \
+         alter function cordon.bind(text) owner to cordon",
+    ),
+    (
+        "grant usage on sequence cordon.epoch_in_force to pgcordon_readonly",
+        "cordon-open",
+        Severity::Critical,
+        "revoke usage on sequence cordon.epoch_in_force from pgcordon_readonly",
+    ),
+    (
+        "select setval('cordon.epoch_in_force', 1)",
+        "key-not-kept",
+        Severity::Low,
+        "update cordon.signing_key set retired_at = null",
     ),
     (
         "grant set on parameter backtrace_functions to pgcordon_readonly",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod attested;
+mod bound;
 mod checked;
 mod effective;
 mod hardened;

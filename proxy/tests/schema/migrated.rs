@@ -10,11 +10,11 @@ use crate::scratch::{APPLICATION, Database, MAKING, refusal, text};
 async fn migrating_twice_changes_nothing_and_keeps_the_key() {
     let database = Database::empty().await;
     let first = database.migrate().await.unwrap();
-    assert_eq!((first.applied.len(), first.version, first.is_marked), (10, 11, true));
+    assert_eq!((first.applied.len(), first.version, first.is_marked), (11, 12, true));
     let admin = database.admin().await;
     let key = text(&admin, "select id || ' ' || encode(secret, 'hex') from cordon.signing_key").await;
     let second = database.migrate().await.unwrap();
-    assert_eq!((second.applied.len(), second.version, second.is_marked), (0, 11, true));
+    assert_eq!((second.applied.len(), second.version, second.is_marked), (0, 12, true));
     assert_eq!(text(&admin, "select id || ' ' || encode(secret, 'hex') from cordon.signing_key").await, key);
 }
 
@@ -22,10 +22,10 @@ async fn migrating_twice_changes_nothing_and_keeps_the_key() {
 async fn a_newer_schema_is_left_alone() {
     let database = Database::protected().await;
     let admin = database.admin().await;
-    let newer = "insert into cordon.schema_history (version, name, applied_on, checksum) values (12, 'later', '2030-01-01T00:00:00Z', '1')";
+    let newer = "insert into cordon.schema_history (version, name, applied_on, checksum) values (13, 'later', '2030-01-01T00:00:00Z', '1')";
     admin.batch_execute(newer).await.unwrap();
     let error = database.migrate().await.expect_err("a newer version");
-    assert!(matches!(error, SchemaError::Newer { found: 12, known: 11 }), "{error}");
+    assert!(matches!(error, SchemaError::Newer { found: 13, known: 12 }), "{error}");
 }
 
 #[tokio::test]
@@ -44,6 +44,9 @@ async fn tenants_reach_nothing_of_the_schema_but_the_function() {
             "alter function cordon.workspace_id() reset search_path",
             "select cordon.hand_over()",
             "select cordon.catalog_changed()",
+            "select cordon.kept_key()",
+            "select nextval('cordon.epoch_in_force')",
+            "select setval('cordon.epoch_in_force', 1)",
             "set role cordon",
             "set role pgcordon_control",
         ] {

@@ -140,12 +140,12 @@ fn a_connection_moves_to_another_threads_runtime() {
     for (target, role) in [(unix(&scratch), "trust_role"), (plain, "scram_role")] {
         let mut connection = runtime().block_on(connect(target, role)).unwrap();
         for _ in 0..3 {
-            let ServerConnection { socket, pid, secret, parameters, clock_offset, mark } = connection;
+            let ServerConnection { socket, pid, secret, parameters, clock_offset, bind_by } = connection;
             let detached = runtime().block_on(async { socket.detach() }).unwrap();
             connection = std::thread::spawn(move || {
                 runtime().block_on(async {
                     let socket = ServerSocket::attach(detached).unwrap();
-                    let mut connection = ServerConnection { socket, pid, secret, parameters, clock_offset, mark };
+                    let mut connection = ServerConnection { socket, pid, secret, parameters, clock_offset, bind_by };
                     assert_eq!(ask(&mut connection, "select pg_backend_pid()").await.unwrap(), [pid.to_string()]);
                     connection
                 })

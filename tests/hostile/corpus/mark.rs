@@ -1,4 +1,4 @@
-//! The seal, and the note of what it said: `cordon.mark()` keeps the verified workspace in a setting that is a superuser's.
+//! The seal, and the note of what it said: `cordon.bind()` and `cordon.mark()` keep the verified workspace in a setting that is a superuser's.
 
 use pgcordon_tests::wire::{bind, execute, function_call, parse, query, sync};
 
@@ -249,6 +249,73 @@ pub(super) const ATTACKS: &[Attack] = &[
                 "create domain pg_temp.attestation as bytea check (false); set search_path = pg_temp, cordon, pg_catalog, public",
             ),
             Sql("select cordon.mark()"),
+            LOOK,
+        ],
+    ),
+    attack(
+        "binding another workspace with one's own seal",
+        &[
+            Sql("select cordon.bind('{theirs}|' || current_setting('app.workspace_seal') || '|0')"),
+            LOOK,
+            Sql(
+                "select cordon.bind('{theirs}|' || current_setting('app.workspace_seal') || '|0'); select * from \"Secret\"",
+            ),
+        ],
+    ),
+    attack(
+        "binding with made-up seals, and with separators in the wrong places",
+        &[
+            Sql("select cordon.bind('{theirs}|99999999999.' || repeat('0', 64) || '|0')"),
+            LOOK,
+            Sql("select cordon.bind('{theirs}||0')"),
+            LOOK,
+            Sql("select cordon.bind('{own}|{theirs}|' || current_setting('app.workspace_seal') || '|0')"),
+            LOOK,
+            Sql("select cordon.bind('||0'), set_config('app.workspace_id', '{theirs}', false)"),
+            LOOK,
+            Sql("select cordon.bind(repeat('{theirs}|', 100000))"),
+            LOOK,
+        ],
+    ),
+    attack(
+        "a bind that fails where its error is caught",
+        &[
+            Sql(
+                "do $$ begin perform cordon.bind('{theirs}|x|0'); exception when others then perform set_config('app.workspace_id', '{theirs}', false); end $$",
+            ),
+            LOOK,
+            Sql(
+                "begin; savepoint a; select cordon.bind('{theirs}|x|0'); rollback to a; select * from \"Secret\"; commit",
+            ),
+            LOOK,
+        ],
+    ),
+    attack(
+        "the domains of the bind, with a key and an epoch of one's own",
+        &[
+            BECOME,
+            Sql("select '{theirs}|x|0'::cordon.binding"),
+            Sql("select decode(repeat('36', 136), 'hex')::cordon.keeping"),
+            LOOK,
+            Sql("select cordon.kept_key()"),
+            Sql("select setval('cordon.epoch_in_force', 1), nextval('cordon.epoch_in_force')"),
+            Sql(
+                "create temp table held (a cordon.binding, b cordon.keeping); insert into held values ('{theirs}|x|0', '\\x00')",
+            ),
+            Sql("create temp sequence epoch_in_force; set search_path = pg_temp, cordon, pg_catalog, public"),
+            Sql("select cordon.bind('{theirs}|x|0')"),
+            LOOK,
+        ],
+    ),
+    attack(
+        "a bind in an old snapshot, over another setting",
+        &[
+            Sql("begin isolation level repeatable read; select 1"),
+            Sql("select cordon.bind('{own}|' || current_setting('app.workspace_seal') || '|0')"),
+            BECOME,
+            LOOK,
+            Sql("select cordon.bind('{theirs}|' || current_setting('app.workspace_seal') || '|0')"),
+            Sql("rollback"),
             LOOK,
         ],
     ),

@@ -11,7 +11,7 @@ use crate::domain::Secret;
 use crate::tenant::ContextNames;
 
 /// The migrations, in order.
-const MIGRATIONS: [(&str, &str); 10] = [
+const MIGRATIONS: [(&str, &str); 11] = [
     ("V1__cordon_schema", include_str!("../../../../migrations/0001_cordon_schema.sql")),
     ("V3__audit", include_str!("../../../../migrations/0003_audit.sql")),
     ("V4__quota", include_str!("../../../../migrations/0004_quota.sql")),
@@ -22,9 +22,10 @@ const MIGRATIONS: [(&str, &str); 10] = [
     ("V9__protection", include_str!("../../../../migrations/0009_protection.sql")),
     ("V10__mark_at_once", include_str!("../../../../migrations/0010_mark_at_once.sql")),
     ("V11__attestation", include_str!("../../../../migrations/0011_attestation.sql")),
+    ("V12__bind", include_str!("../../../../migrations/0012_bind.sql")),
 ];
 /// The version of the newest.
-const NEWEST: i64 = 11;
+const NEWEST: i64 = 12;
 /// Where refinery keeps what it has done.
 const HISTORY: &str = "cordon.schema_history";
 /// The key of the advisory lock under which one migration at a time runs: "cordon" in ASCII.
@@ -99,6 +100,7 @@ async fn locked(
         .map_err(at("the schema cordon"))?;
     let applied = run(client, names).await?;
     signing::first(client).await?;
+    signing::keep(client).await?;
     client.batch_execute("RESET ROLE").await.map_err(at("the administrator's role"))?;
     roles::grant(client, roles).await?;
     let is_marked = roles::grant_mark(client, roles).await?;

@@ -114,9 +114,10 @@ pub async fn grant(client: &Client, roles: &RoleNames) -> Result<(), SchemaError
     let statements = format!(
         "REVOKE ALL ON SCHEMA cordon FROM PUBLIC;
          REVOKE ALL ON ALL TABLES IN SCHEMA cordon FROM PUBLIC;
+         REVOKE ALL ON ALL SEQUENCES IN SCHEMA cordon FROM PUBLIC;
          REVOKE ALL ON ALL FUNCTIONS IN SCHEMA cordon FROM PUBLIC;
          GRANT USAGE ON SCHEMA cordon TO PUBLIC;
-         GRANT EXECUTE ON FUNCTION cordon.workspace_id(), cordon.sealed_workspace_id(), cordon.mark(), cordon.deny(text) TO PUBLIC;
+         GRANT EXECUTE ON FUNCTION cordon.workspace_id(), cordon.sealed_workspace_id(), cordon.mark(), cordon.bind(text), cordon.deny(text) TO PUBLIC;
          GRANT EXECUTE ON FUNCTION cordon.pg_notify(text, text) TO PUBLIC;
          GRANT EXECUTE ON FUNCTION cordon.notify_workspace(uuid, text, text) TO {system};
          GRANT SELECT, INSERT, UPDATE, DELETE ON cordon.workspace, cordon.api_key TO {control};

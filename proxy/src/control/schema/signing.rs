@@ -50,6 +50,20 @@ pub(super) async fn first(client: &Client) -> Result<(), SchemaError> {
     Ok(())
 }
 
+/// Has the newest key kept (`migrations/0012_bind.sql`), where it isn't: a change to the keys was rolled back, or they were copied from
+/// elsewhere without their sequence.
+pub(super) async fn keep(client: &Client) -> Result<(), SchemaError> {
+    client
+        .batch_execute(
+            "UPDATE cordon.signing_key AS k SET retired_at = NULL WHERE retired_at IS NULL \
+                 AND id = (SELECT pg_catalog.max(id) FROM cordon.signing_key WHERE retired_at IS NULL) \
+                 AND NOT EXISTS (SELECT FROM cordon.key_epoch AS e WHERE e.key_id = k.id \
+                     AND e.epoch = pg_catalog.pg_sequence_last_value('cordon.epoch_in_force'))",
+        )
+        .await
+        .map_err(SchemaError::at("the epoch of the newest key of the seals"))
+}
+
 /// Makes a new key. The one before stays valid until [`retire`]; what was sealed with it is sealed anew with the client's next
 /// message outside a transaction.
 ///

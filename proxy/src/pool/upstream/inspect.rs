@@ -1,5 +1,5 @@
 //! The look at a new server connection before any tenant uses it: is it who we asked for, did nobody give the role
-//! settings of its own, what is the time there, and can binds be marked?
+//! settings of its own, what is the time there, and how is it bound?
 //!
 //! A role may always alter itself, and every new backend then starts with the attacker's values, which DISCARD ALL
 //! restores. `pg_db_role_setting` tells what is stored now; `pg_settings.source` tells what this backend really started
@@ -11,15 +11,17 @@ use super::frames::{Frames, int32};
 use super::repair::repair;
 use super::{Target, garbled};
 use crate::domain::{Fault, Origin, SqlState, clock};
+use crate::tenant::BindBy;
 
 /// One round trip, nothing named, nothing left behind. Every name and operator is qualified: the search path may be the
 /// attacker's.
 const QUESTION: &str = "\
 SELECT 'clock', pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()))::pg_catalog.int8::pg_catalog.text, ''
-UNION ALL SELECT 'mark', p.oid::pg_catalog.text, ''
+UNION ALL SELECT p.proname::pg_catalog.text, p.oid::pg_catalog.text, ''
   FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
-  WHERE n.nspname OPERATOR(pg_catalog.=) 'cordon'::pg_catalog.name AND p.proname OPERATOR(pg_catalog.=) 'mark'::pg_catalog.name
-    AND p.pronargs OPERATOR(pg_catalog.=) 0::pg_catalog.int2
+  WHERE n.nspname OPERATOR(pg_catalog.=) 'cordon'::pg_catalog.name
+    AND (p.proname OPERATOR(pg_catalog.=) 'mark'::pg_catalog.name AND p.proargtypes OPERATOR(pg_catalog.=) ''::pg_catalog.oidvector
+      OR p.proname OPERATOR(pg_catalog.=) 'bind'::pg_catalog.name AND p.proargtypes OPERATOR(pg_catalog.=) '25'::pg_catalog.oidvector)
 UNION ALL SELECT 'user', current_user::pg_catalog.text, session_user::pg_catalog.text
 UNION ALL SELECT 'stored', c.entry, ''
   FROM pg_catalog.pg_db_role_setting AS s
@@ -38,8 +40,8 @@ const UNFIT: &str = "no safe connection to the database server can be made";
 pub(super) struct Inspected {
     /// The database's clock minus ours, in seconds.
     pub(super) clock_offset: i64,
-    /// The number of the database's `cordon.mark()`, if it has one.
-    pub(super) mark: Option<u32>,
+    /// How the database is bound.
+    pub(super) bind_by: BindBy,
 }
 
 /// Asks.
@@ -65,10 +67,15 @@ pub(super) async fn inspect(
         return Err(fault);
     }
     let told = |kind: &str| rows.iter().find(|row| row[0] == kind).map(|row| row[1].as_str());
-    let mark = told("mark").and_then(|number| number.parse().ok());
+    let number = |function: &str| told(function).and_then(|number| number.parse().ok());
+    let bind_by = match (number("bind"), number("mark")) {
+        (Some(bind), _) => BindBy::Call(bind),
+        (None, Some(mark)) => BindBy::Mark(mark),
+        (None, None) => BindBy::Settings,
+    };
     let database_now = told("clock").and_then(|seconds| seconds.parse::<i64>().ok());
     let database_now = database_now.ok_or_else(|| garbled("the inspection brought no time"))?;
-    Ok(Inspected { clock_offset: database_now.saturating_sub(clock::unix_seconds()), mark })
+    Ok(Inspected { clock_offset: database_now.saturating_sub(clock::unix_seconds()), bind_by })
 }
 
 /// What must not be so, or nothing.

@@ -1,6 +1,7 @@
 //! Nothing runs before the context, and nothing is told when the context failed.
 
 use super::*;
+use crate::tenant::BindBy;
 
 #[test]
 fn the_bind_goes_out_in_front_of_the_first_message_and_its_answers_stay_here() {
@@ -11,6 +12,36 @@ fn the_bind_goes_out_in_front_of_the_first_message_and_its_answers_stay_here() {
 }
 
 #[test]
+fn a_database_is_bound_by_what_it_has() {
+    let cycles = |echoed: &str| format!("V Z(I) {echoed} Z(I) V Z(I)");
+    for (by, given, answers) in [
+        (BindBy::Settings, "bind seal seed", cycles("V(seal)")),
+        (BindBy::Mark(5000), "bind seal mark seed", cycles("V(seal) Z(I) V")),
+        (BindBy::Call(5001), "whole", "V(seal) Z(I)".to_owned()),
+    ] {
+        let mut stage = Stage::new();
+        stage.backend = BackendState::new(7, 0).bound_by(by);
+        assert_eq!(stage.attach(), given);
+        stage.client("Q(select 1)");
+        assert_eq!(stage.server(&format!("{answers} T D C(SELECT 1) Z(I)")), "T D C(SELECT 1) Z(I)", "{given}");
+    }
+}
+
+#[test]
+fn a_bind_in_one_call_that_fails_or_is_answered_by_somebody_else_is_none() {
+    let called = || BackendState::new(7, 0).bound_by(BindBy::Call(5001));
+    for (answer, code) in [("E(SQLSTATE42501) Z(I)", "C08006"), ("E(SQLSTATE57014) Z(I)", "C57014")] {
+        withholds_of(called(), &format!("{answer} T D C(SELECT 1) Z(I)"), code);
+    }
+    for forged in ["V", "V(t)", "V(forged)"] {
+        let mut stage = Stage::new();
+        stage.backend = called();
+        stage.attach();
+        assert_eq!(stage.broken_by(&format!("{forged} Z(I)")).origin, Origin::Upstream, "{forged}");
+    }
+}
+
+#[test]
 fn a_failed_bind_withholds_every_answer() {
     withholds("E(SQLSTATE42501) Z(I) V Z(I) V Z(I) T D C(SELECT 1) Z(I)", "C08006");
     // The client's own cancel request may have hit it, and does what it is for.
@@ -18,7 +49,12 @@ fn a_failed_bind_withholds_every_answer() {
 }
 
 fn withholds(answers: &str, code: &str) {
+    withholds_of(BackendState::new(7, 0), answers, code);
+}
+
+fn withholds_of(backend: BackendState, answers: &str, code: &str) {
     let mut stage = Stage::new();
+    stage.backend = backend;
     stage.attach();
     stage.client("Q(select 1) P(,select 2) B(,) E() S P(,select 3)");
     let bytes = script_bytes(answers);

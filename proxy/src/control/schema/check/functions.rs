@@ -1,4 +1,5 @@
-//! Whether pgcordon's own functions, and the domain in which a seal is verified, are to the letter what the migrations made.
+//! Whether pgcordon's own functions, the domains that do the work of a bind, and the triggers by which a signing key counts no more are to
+//! the letter what the migrations made.
 
 use tokio_postgres::Client;
 
@@ -24,12 +25,50 @@ fn entrance(setting: &str) -> String {
     )
 }
 
-/// Of the domain that verifies a seal: its CHECKs, whether its owner is who it should be, and whether there are marks at all.
-const ATTESTATION: &str = "\
-    SELECT ARRAY(SELECT regexp_replace(pg_get_constraintdef(c.oid), '\\s+', ' ', 'g') FROM pg_constraint c WHERE c.contypid = t.oid), \
-        t.typowner = (SELECT oid FROM pg_roles WHERE rolname = $1) AND t.typbasetype = 'bytea'::regtype, \
-        current_setting('server_version_num')::int >= 150000 \
-    FROM pg_type t WHERE t.oid = 'cordon.attestation'::regtype";
+/// Of the domains: name, what they are made of, whether its owner is who it should be, and their CHECKs.
+const DOMAINS: &str = "\
+    SELECT t.typname::text, t.typbasetype::regtype::text, t.typowner = (SELECT oid FROM pg_roles WHERE rolname = $1), \
+        ARRAY(SELECT regexp_replace(pg_get_constraintdef(c.oid), '\\s+', ' ', 'g') FROM pg_constraint c WHERE c.contypid = t.oid) \
+    FROM pg_type t WHERE t.typnamespace = 'cordon'::regnamespace AND t.typtype = 'd'";
+
+/// Whether there are marks at all.
+const HAS_MARKS: &str = "SELECT current_setting('server_version_num')::int >= 150000";
+
+/// What of the triggers of the signing keys there is, and whether the type of what `cordon.bind()` returns does its work.
+const TRIGGERS: &str = "\
+    SELECT ARRAY(SELECT concat_ws(' ', t.tgname, t.tgenabled, t.tgtype, t.tgattr, t.tgqual) FROM pg_trigger t \
+            WHERE t.tgrelid = 'cordon.signing_key'::regclass AND t.tgfoid = to_regprocedure('cordon.another_epoch()') ORDER BY t.tgname), \
+        EXISTS (SELECT FROM pg_proc p WHERE p.oid = to_regprocedure('cordon.bind(text)') AND p.prorettype = to_regtype('cordon.binding'))";
+
+/// What they are: always on; behind each row that is inserted, deleted or changed in columns 1 to 4 or 6, and behind TRUNCATE.
+const EPOCHS: [&str; 2] = ["another_epoch A 29 1 2 3 4 6", "another_epoch_when_emptied A 32 "];
+
+/// What the CHECK of `cordon.keeping` is, as Postgres writes it.
+fn keeps(owner: &str) -> String {
+    format!(
+        "CHECK ( CASE WHEN (CURRENT_USER <> '{}'::name) THEN true \
+         WHEN (( CASE \
+         WHEN (\"substring\"(VALUE, 1, 8) = int8send(pg_sequence_last_value('cordon.epoch_in_force'::regclass))) \
+         THEN \"substring\"(VALUE, 9) ELSE NULL::bytea END)::cordon.attestation IS NULL) THEN true ELSE true END)",
+        owner.replace('\'', "''")
+    )
+}
+
+/// What the CHECK of `cordon.binding` is, as Postgres writes it.
+fn binds(names: &ContextNames, owner: &str) -> String {
+    let [workspace, seal] = [&names.workspace, &names.seal].map(|name| name.replace('\'', "''"));
+    format!(
+        "CHECK ( CASE WHEN (CURRENT_USER <> '{}'::name) THEN true \
+         WHEN (set_config('{workspace}'::text, split_part(VALUE, '|'::text, 1), false) IS NULL) THEN false \
+         WHEN (set_config('{seal}'::text, split_part(VALUE, '|'::text, 2), false) IS NULL) THEN false \
+         WHEN (setseed((split_part(VALUE, '|'::text, 3))::double precision) IS NULL) THEN false \
+         WHEN CASE WHEN ((cordon.kept_key())::cordon.keeping IS NULL) THEN false \
+         ELSE (NULLIF(replace(current_setting('{workspace}'::text, true), '-'::text, ''::text), ''::text) \
+         = current_setting('backtrace_functions'::text, true)) END THEN true \
+         ELSE (cordon.mark() IS NOT NULL) END)",
+        owner.replace('\'', "''")
+    )
+}
 
 /// What the CHECK of `cordon.attestation` is, as Postgres writes it.
 fn attests(names: &ContextNames, owner: &str, has_marks: bool) -> String {
@@ -87,14 +126,41 @@ pub(super) async fn changed(
         changed.push("workspace_id".to_owned());
     }
     let mut findings: Vec<_> = changed.into_iter().map(|name| finding(format!("{name}()"))).collect();
-    let domain = client
-        .query_one(ATTESTATION, &[&roles.cordon])
+    findings.extend(changed_domains(client, roles, names).await?);
+    let (triggers, has_type) = client
+        .query_one(TRIGGERS, &[])
         .await
-        .map_err(SchemaError::at("the domain in which a seal is verified"))?;
-    if domain.get::<_, Vec<String>>(0) != [attests(names, &roles.cordon, domain.get(2))] || !domain.get::<_, bool>(1) {
-        findings.push(finding("attestation".to_owned()));
+        .map(|row| (row.get::<_, Vec<String>>(0), row.get::<_, bool>(1)))
+        .map_err(SchemaError::at("the triggers of the keys of the seals"))?;
+    if triggers != EPOCHS {
+        findings.push(finding("signing_key".to_owned()));
+    }
+    if !has_type {
+        findings.push(finding("bind(text)".to_owned()));
     }
     Ok(findings)
+}
+
+async fn changed_domains(
+    client: &Client,
+    roles: &RoleNames,
+    names: &ContextNames,
+) -> Result<Vec<Finding>, SchemaError> {
+    let at = || SchemaError::at("the domains in which a seal is verified");
+    let has_marks = client.query_one(HAS_MARKS, &[]).await.map_err(at())?.get(0);
+    let rows = client.query(DOMAINS, &[&roles.cordon]).await.map_err(at())?;
+    let made = [
+        ("attestation", "bytea", attests(names, &roles.cordon, has_marks)),
+        ("keeping", "bytea", keeps(&roles.cordon)),
+        ("binding", "text", binds(names, &roles.cordon)),
+    ];
+    let is_whole = |(name, base, check): &(&str, &str, String)| {
+        rows.iter().any(|row| {
+            (row.get::<_, &str>(0), row.get::<_, &str>(1), row.get::<_, bool>(2)) == (name, base, true)
+                && row.get::<_, Vec<String>>(3) == [check.as_str()]
+        })
+    };
+    Ok(made.iter().filter(|each| !is_whole(each)).map(|(name, ..)| finding((*name).to_owned())).collect())
 }
 
 fn finding(name: String) -> Finding {

@@ -183,11 +183,12 @@ pub(super) const ALL: &[Rule] = &[
     },
     Rule {
         id: "cordon-open",
-        sql: "SELECT 'critical', format('cordon.%I', c.relname), 'the role ' || t.rolname || ' may use control data: keys, or the key of the seals',
+        sql: "SELECT 'critical', format('cordon.%I', c.relname), 'the role ' || t.rolname || ' may use control data: keys, the key of the seals, or whether it counts',
                 format('REVOKE ALL ON cordon.%I FROM PUBLIC, %I', c.relname, t.rolname)
             FROM pg_class c, (SELECT oid, rolname FROM tenant UNION ALL SELECT r.oid, r.rolname FROM pg_roles r, who WHERE r.rolname IN (who.system, who.owner)) t
-            WHERE c.relnamespace = 'cordon'::regnamespace AND c.relkind = 'r'
-                AND (has_any_column_privilege(t.oid, c.oid, 'SELECT, INSERT, UPDATE') OR has_table_privilege(t.oid, c.oid, 'DELETE, TRUNCATE, TRIGGER'))",
+            WHERE c.relnamespace = 'cordon'::regnamespace AND (c.relkind = 'r'
+                AND (has_any_column_privilege(t.oid, c.oid, 'SELECT, INSERT, UPDATE') OR has_table_privilege(t.oid, c.oid, 'DELETE, TRUNCATE, TRIGGER'))
+                OR c.relkind = 'S' AND has_sequence_privilege(t.oid, c.oid, 'UPDATE, USAGE'))",
     },
     Rule {
         id: "mark-granted",
@@ -201,6 +202,13 @@ pub(super) const ALL: &[Rule] = &[
         sql: "SELECT 'info', quote_ident(who.cordon), 'may not set backtrace_functions: each statement verifies its seal, which about halves the rate of short ones',
                 'GRANT SET ON PARAMETER backtrace_functions TO ' || quote_ident(who.cordon)
             FROM who WHERE NOT has_parameter_privilege(who.cordon, 'backtrace_functions', 'SET')",
+    },
+    Rule {
+        id: "key-not-kept",
+        sql: "SELECT 'low', 'cordon.signing_key', 'the newest key isn''t the one that server processes keep: each change of workspace plans its bind anew, which about doubles what it costs',
+                'pgcordon migrate'
+            FROM cordon.signing_key k WHERE k.retired_at IS NULL AND k.id = (SELECT max(id) FROM cordon.signing_key WHERE retired_at IS NULL)
+                AND NOT EXISTS (SELECT FROM cordon.key_epoch e WHERE e.key_id = k.id AND e.epoch = pg_sequence_last_value('cordon.epoch_in_force'))",
     },
     Rule {
         id: "create-granted",

@@ -436,8 +436,12 @@ impl Session {
             Some(Expect::Injected(Injected::Bind(step))) => {
                 // Only who has the signing key can say the seal: an answer that a client smuggled in isn't taken for this one.
                 let echoed = open::function_result(seen).ok().flatten();
-                if step.echoes() && echoed != Some(self.bind_echo.as_bytes()) {
-                    return Err(broken("another seal was set than was asked for"));
+                if step.echoes() {
+                    if echoed != Some(self.bind_echo.as_bytes()) {
+                        return Err(broken("another seal was set than was asked for"));
+                    }
+                    // A client that is idle from now on needs no room for it.
+                    self.bind_echo = String::new();
                 }
                 Ok(Fate::Swallow)
             }
